@@ -1,0 +1,1 @@
+"""The ``nonesuch`` command, one file a subcommand; heavy imports are made late."""

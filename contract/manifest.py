@@ -1,0 +1,150 @@
+"""The manifest of a bundle: ``manifest.json``, a pydantic model whose JSON Schema is ``docs/manifest.schema.json``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from contract.capabilities import CAPABILITIES, Capability
+from contract.programs import Name, Program
+from contract.randomness import KEY, LOW_OFFSET, Stream
+from contract.support import Support
+
+__all__ = [
+    "Calibration",
+    "FileEntry",
+    "Graph",
+    "Manifest",
+    "Metric",
+    "Parity",
+    "Provenance",
+    "Randomness",
+]
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Part):
+    """Size in bytes and SHA-256 of a file of the bundle."""
+
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Graph(_Part):
+    """An ONNX graph."""
+
+    file: FileName
+    row_multiple: int = Field(
+        default=1, ge=1, description="Rows are padded to a multiple of this, so that a row's bits ignore its batch."
+    )
+
+
+class Randomness(_Part):
+    """The random-number generator and its published constants."""
+
+    generator: Literal["squares32"] = "squares32"
+    key: str = Field(default=f"{KEY:#018x}", pattern=r"^0x[0-9a-f]{16}$")
+    low_offset: str = Field(default=f"{LOW_OFFSET:#018x}", pattern=r"^0x[0-9a-f]{16}$")
+    streams: dict[str, int] = Field(default={stream.name.lower(): int(stream) for stream in Stream})
+
+
+class Metric(_Part):
+    """One measured number."""
+
+    name: str = Field(description="For example test_log_prob or auroc_malignant.")
+    value: float
+    standard_error: float | None = Field(default=None, ge=0)
+    kind: Literal["exact", "lower_bound", "estimate", "unnormalised", "rank"] = Field(
+        description="Kind of the number; rank for statistics of ranks, such as AUROC."
+    )
+    units: str
+    fold: str
+    n: int = Field(ge=1, description="Rows it was measured on.")
+
+
+class Parity(_Part):
+    """How far the exported program may stand from what it was exported from, and from itself elsewhere."""
+
+    max_abs_error: float = Field(ge=0, description="Largest difference between torch and ONNX Runtime at export.")
+    rtol: float = Field(ge=0, description="Relative tolerance of the goldens in another numeric profile.")
+    atol: float = Field(ge=0)
+    max_row_mismatch: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of golden rows of a discrete chain that may differ in another numeric profile.",
+    )
+
+
+class Calibration(_Part):
+    """How anomaly scores become p-values. The sorted scores are the array ``scores`` of ``file``."""
+
+    file: FileName
+    n: int = Field(ge=1)
+    statistics: tuple[str, ...] = Field(min_length=1, description="Outputs of the score program that enter the score.")
+    law: str = Field(description="The law of the statistics vector, or the declared direction, in words.")
+    rows: str = Field(description="Which rows count as ordinary, in words: 'benign tumours'.")
+
+
+class Provenance(_Part):
+    """Where a bundle came from."""
+
+    recipe: str = Field(description="The recipe's text, as trained.")
+    data: str = Field(description="The data set, in words, with its source.")
+    data_sha256: Sha256
+    folds: dict[str, Annotated[dict[str, int | str], Field(description="n and sha256 of the fold's rows")]]
+    commit: str = Field(description="Commit of the source tree, or 'unknown'.")
+    contains_training_rows: bool
+
+
+class Manifest(_Part):
+    """Everything that a server must know of a bundle."""
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    version: int = Field(ge=1)
+    title: str
+    description: str
+    family: str
+    support: Support
+    capabilities: dict[Capability, Program]
+    refusals: dict[Capability, str] = Field(description="Why each capability that is absent is absent.")
+    graphs: dict[Name, Graph]
+    weights: FileName | None = Field(default=None, description="External-data file shared by the graphs.")
+    randomness: Randomness = Randomness()
+    opset: int
+    tools: dict[str, str] = Field(description="Versions of what trained and exported it.")
+    profile: str = Field(description="Numeric profile in which the goldens were written.")
+    parity: dict[Capability, Parity]
+    metrics: tuple[Metric, ...] = ()
+    calibration: Calibration | None = None
+    provenance: Provenance
+    licence: str
+    files: dict[FileName, FileEntry] = Field(description="Every other file of the bundle.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        for name, program in self.capabilities.items():
+            missing = [graph for graph in program.graphs if graph not in self.graphs]
+            if missing:
+                raise ValueError(f"capability {name} names the graph {missing[0]!r}, which the bundle lacks")
+            if name not in self.parity:
+                raise ValueError(f"capability {name} has no parity figures")
+        for name in CAPABILITIES:
+            if (name in self.capabilities) == (name in self.refusals):
+                raise ValueError(f"capability {name} must be either present or refused with a reason")
+        wanted = [graph.file for graph in self.graphs.values()]
+        wanted += [file for file in (self.weights, self.calibration and self.calibration.file) if file]
+        for file in wanted:
+            if file not in self.files:
+                raise ValueError(f"the file {file!r} is named but not listed in files")
+        if ("score" in self.capabilities) != (self.calibration is not None):
+            raise ValueError("a score needs a calibration, and a calibration a score")
+        return self

@@ -1,0 +1,208 @@
+"""What a family is: a torch module with the capabilities that it honestly has.
+
+Capabilities are small protocols; ``capabilities(model)`` reads them off the class. A family lives in one file,
+registers itself under a name, and is found by walking this package: nothing else needs to know of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from contract.capabilities import Capability, NumberKind
+from contract.programs import ProgramInput, State
+from contract.support import Support
+
+__all__ = [
+    "GenerativeModel",
+    "HasCode",
+    "HasFit",
+    "HasLatent",
+    "HasLogProb",
+    "HasLosses",
+    "HasStepSampler",
+    "Losses",
+    "capabilities",
+    "family",
+    "register",
+    "registry",
+]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one optimisation step minimises, per optimiser, and what to log beside it.
+
+    Attributes:
+        total: scalar tensors by optimiser name; a family with one optimiser calls it ``"main"``.
+        logged: figures for the progress bar and TensorBoard.
+    """
+
+    total: dict[str, Tensor]
+    logged: dict[str, float | Tensor]
+
+
+class GenerativeModel(nn.Module):
+    """Base of every family.
+
+    Subclasses take ``(support, **hyper_parameters)``, keyword-only and plain data, so that a recipe can name them
+    and a checkpoint can hold them. Whatever is learnt from data without gradients (means, scales) is a buffer set by
+    ``prepare``, so that it is saved, exported and restored like a weight.
+    """
+
+    refusals: ClassVar[dict[Capability, str]] = {}
+    """Why each capability that the family lacks is absent, in the field's own terms."""
+
+    def __init__(self, support: Support):
+        super().__init__()
+        self.support = support
+
+    @classmethod
+    def accepts(cls, support: Support) -> str | None:
+        """None if the family can model this support, else the reason in words."""
+        raise NotImplementedError(f"{cls.__name__} must say which supports it accepts")
+
+    def prepare(self, x: Tensor) -> None:
+        """Set the buffers that depend on the training fold (means, scales); x is [n, *shape], original units."""
+
+
+@runtime_checkable
+class HasLosses(Protocol):
+    """Trained by gradients."""
+
+    def losses(self, x: Tensor, seed: Tensor, row: Tensor) -> Losses:
+        """Losses on a batch x [n, *shape]; (seed, row), int64 [n], address whatever is drawn."""
+        ...
+
+
+@runtime_checkable
+class HasFit(Protocol):
+    """Fitted in closed form."""
+
+    def fit(self, x: Tensor) -> None:
+        """Set the parameters from the training fold x [n, *shape]."""
+        ...
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    """Has a log-probability, of a declared kind, in nats of the original units."""
+
+    log_prob_kind: ClassVar[NumberKind]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """x [n, *shape] in original units -> float64 [n]."""
+        ...
+
+
+@runtime_checkable
+class HasCode(Protocol):
+    """A bijection between rows and codes z [n, *code_shape]."""
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of one code."""
+        ...
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x [n, *shape] -> z float64 [n, *code_shape]."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z float64 [n, *code_shape] -> x [n, *shape]."""
+        ...
+
+
+@runtime_checkable
+class HasLatent(Protocol):
+    """Draws codes from the base law; with ``HasCode`` this samples in one shot: decode(latent(seed, row))."""
+
+    latent_parameters: ClassVar[tuple[ProgramInput, ...]]
+
+    def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
+        """Addresses, int64 [n], and the declared parameters [n] -> z float64 [n, *code_shape]."""
+        ...
+
+
+@runtime_checkable
+class HasStepSampler(Protocol):
+    """Samples by T steps over a state; row i is at step t[i], so rows at different steps share a batch."""
+
+    sample_parameters: ClassVar[tuple[ProgramInput, ...]]
+    sample_preview: ClassVar[str]
+
+    @property
+    def sample_steps(self) -> int:
+        """T."""
+        ...
+
+    @property
+    def sample_state(self) -> tuple[State, ...]:
+        """Names, dtypes and shapes of the state, in the order in which the methods take and give it."""
+        ...
+
+    def sample_init(self, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        """Addresses, int64 [n] -> the first state."""
+        ...
+
+    def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Addresses, step index t int64 [n], the declared parameters [n], the state -> the next state."""
+        ...
+
+    def sample_final(self, *state: Tensor) -> Tensor:
+        """The last state -> x [n, *shape], of the support's dtype."""
+        ...
+
+
+def capabilities(model: GenerativeModel | type[GenerativeModel]) -> tuple[Capability, ...]:
+    """The capabilities that a family has by itself; ``score`` comes with a calibration, not with the family."""
+    cls = model if isinstance(model, type) else type(model)
+    has = {
+        "sample": hasattr(cls, "sample_step") or (hasattr(cls, "latent") and hasattr(cls, "decode")),
+        "latent": hasattr(cls, "latent"),
+        "decode": hasattr(cls, "decode"),
+        "encode": hasattr(cls, "encode"),
+        "log_prob": hasattr(cls, "log_prob"),
+    }
+    return tuple(name for name, present in has.items() if present)  # type: ignore[misc]
+
+
+_REGISTRY: dict[str, type[GenerativeModel]] = {}
+
+
+def register(name: str) -> Callable[[type[Any]], type[Any]]:
+    """Class decorator: make a family known under a name, as recipes and manifests write it."""
+
+    def add(cls: type[Any]) -> type[Any]:
+        if name in _REGISTRY:
+            raise ValueError(f"two families are called {name!r}")
+        _REGISTRY[name] = cls
+        return cls
+
+    return add
+
+
+def registry() -> dict[str, type[GenerativeModel]]:
+    """Every family by name. Imports each module of this package once."""
+    import models
+
+    for module in pkgutil.iter_modules(models.__path__):
+        importlib.import_module(f"models.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
+
+
+def family(name: str) -> type[GenerativeModel]:
+    """The family of that name.
+
+    Raises:
+        KeyError: there is none; the message lists those that are.
+    """
+    known = registry()
+    if name not in known:
+        raise KeyError(f"unknown family {name!r}; known: {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,1 @@
+"""Runs bundles: ONNX Runtime sessions, the plain reference loop over a program, goldens, pictures."""

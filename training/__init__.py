@@ -1,0 +1,1 @@
+"""From data to a bundle: fit, evaluate, calibrate, export."""
