@@ -75,6 +75,7 @@ class Output(_Part):
     shape: Shape = ()
     kind: OutputKind
     units: Units
+    description: str = Field(default="", description="What the numbers are, in words: 'whitened row, a bijection'.")
 
 
 class Program(_Part):
