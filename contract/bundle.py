@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import uuid
@@ -107,7 +106,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def list_versions(root: Path) -> dict[str, list[int]]:
-    """Names and versions under a folder of bundles, by folder names alone; names that start with a dot are passed over."""
+    """Versions by name under a folder of bundles, read off folder names alone; dot-names are passed over."""
     found: dict[str, list[int]] = {}
     if not root.is_dir():
         return found
@@ -145,7 +144,7 @@ def write_bundle(root: Path, manifest: Mapping[str, Any], files: Mapping[str, by
             (draft / name).write_bytes(data)
         text = json.dumps(checked.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
         (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        os.rename(draft, target)
+        draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

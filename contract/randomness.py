@@ -70,7 +70,7 @@ def squares32(counter: ArrayLike, key: int = KEY) -> NDArray[np.uint32]:
             x = x * x + add
             x = (x >> half) | (x << half)
         x = x * x + z
-    return (x >> half).astype(np.uint32)
+    return np.asarray(x >> half).astype(np.uint32)
 
 
 def link(previous: ArrayLike, value: ArrayLike, key: int = KEY) -> NDArray[np.uint64]:

@@ -57,9 +57,8 @@ class Column(BaseModel):
             raise ValueError(f"column {self.name!r}: levels belong to ordinal columns, and only to them")
         continuous = self.kind in ("real", "positive")
         if continuous != (self.base_measure == "lebesgue"):
-            raise ValueError(
-                f"column {self.name!r}: a {self.kind} column has base measure {'lebesgue' if continuous else 'counting'}"
-            )
+            measure = "lebesgue" if continuous else "counting"
+            raise ValueError(f"column {self.name!r}: a {self.kind} column has base measure {measure}")
         return self
 
     @property
@@ -168,9 +167,7 @@ class Support(BaseModel):
             InputError: wrong shape, or a value that its column does not allow; names the first row and column.
         """
         if rows.ndim < 1 or tuple(rows.shape[1:]) != self.shape:
-            raise InputError(
-                expected=f"rows of shape {list(self.shape)}", got=f"an array of shape {list(rows.shape)}"
-            )
+            raise InputError(expected=f"rows of shape {list(self.shape)}", got=f"an array of shape {list(rows.shape)}")
         values = rows.astype(np.float64, copy=False).reshape(len(rows), -1)
         good = (
             self.element.allowed(values)
@@ -317,7 +314,9 @@ def _words(value: Any) -> str:
     if isinstance(value, bool | int | float):
         text = str(value).lower() if isinstance(value, bool) else repr(value)
         return text if len(text) <= 40 else f"{text[:37]}..."
-    return {list: "a list", tuple: "a list", dict: "an object"}.get(type(value), type(value).__name__)
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "an object" if isinstance(value, dict) else type(value).__name__
 
 
 def _list(names: list[str]) -> str:

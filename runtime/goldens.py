@@ -1,0 +1,121 @@
+"""Goldens: a few questions with the answers that the bundle gave when it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.bundle import GOLDENS, read_arrays, write_arrays
+from contract.capabilities import CAPABILITIES, Capability
+from contract.errors import BundleError, InputError
+from runtime.loop import run_program
+from runtime.model import LoadedModel
+
+__all__ = ["GoldenReport", "check_goldens", "make_goldens"]
+
+_ADDRESSES = {
+    "seed": np.array([42, 42, 42, 0, 2**53 - 1], dtype=np.int64),
+    "row": np.array([0, 1, 7, 0, 2**53 - 1], dtype=np.int64),
+}
+
+
+@dataclass(frozen=True)
+class GoldenReport:
+    """How a bundle's answers compare with its goldens here.
+
+    Attributes:
+        bit_equal: every answer has the same bits.
+        worst: largest absolute difference.
+        rows: golden rows compared.
+    """
+
+    bit_equal: bool
+    worst: float
+    rows: int
+
+
+def make_goldens(model: LoadedModel, rows: NDArray[Any]) -> bytes:
+    """Ask every capability a few questions and write questions and answers down.
+
+    Args:
+        model: the model.
+        rows: data rows to ask about, [n, *shape] of the support's dtype; five of them are enough.
+
+    Returns:
+        Bytes of ``goldens.npz``; arrays are called ``CAPABILITY.in.NAME`` and ``CAPABILITY.out.NAME``.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    codes: NDArray[Any] | None = None
+    for capability in CAPABILITIES:
+        if capability not in model.manifest.capabilities:
+            continue
+        program = model.program(capability)
+        inputs: dict[str, NDArray[Any]] = {}
+        for part in program.inputs:
+            if part.source == "address":
+                inputs[part.name] = _ADDRESSES[part.name]
+            elif part.source == "data":
+                inputs[part.name] = rows[:5] if part.name == "x" else _codes(model, codes)
+        outputs = run_program(model, capability, inputs)
+        codes = outputs.get("z", codes)
+        arrays |= {f"{capability}.in.{name}": value for name, value in inputs.items()}
+        arrays |= {f"{capability}.out.{name}": value for name, value in outputs.items()}
+    return write_arrays(arrays)
+
+
+def check_goldens(model: LoadedModel) -> GoldenReport:
+    """Ask the golden questions again.
+
+    Raises:
+        BundleError: an answer is off by more than the manifest's tolerance, or goldens are missing or unreadable.
+    """
+    arrays = read_arrays(model.bundle.path(GOLDENS))
+    worst, equal, compared = 0.0, True, 0
+    for capability in model.manifest.capabilities:
+        prefix = f"{capability}.in."
+        inputs = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        if not inputs:
+            raise BundleError(f"{model.bundle.folder}: {GOLDENS} has no question for {capability}")
+        try:
+            answers = run_program(model, capability, inputs)
+        except InputError as error:
+            raise BundleError(f"{model.bundle.folder}: {GOLDENS}: {capability}: {error}") from None
+        for name, answer in answers.items():
+            golden = arrays.get(f"{capability}.out.{name}")
+            if golden is None or golden.shape != answer.shape or golden.dtype != answer.dtype:
+                raise BundleError(f"{model.bundle.folder}: {GOLDENS} has no fitting answer {name} of {capability}")
+            difference = _compare(model, capability, name, answer, golden)
+            worst = max(worst, difference)
+            equal = equal and np.array_equal(answer, golden, equal_nan=golden.dtype.kind == "f")
+            compared += len(golden)
+    return GoldenReport(bit_equal=equal, worst=worst, rows=compared)
+
+
+def _codes(model: LoadedModel, codes: NDArray[Any] | None) -> NDArray[Any]:
+    if codes is not None:
+        return codes
+    return run_program(model, "latent", _ADDRESSES)["z"]
+
+
+def _compare(
+    model: LoadedModel, capability: Capability, name: str, answer: NDArray[Any], golden: NDArray[Any]
+) -> float:
+    parity = model.manifest.parity[capability]
+    where = f"{model.bundle.folder}: {capability}: {name}"
+    if golden.dtype.kind != "f":
+        differing = (answer != golden).reshape(len(golden), -1).any(axis=1)
+        if differing.mean() > parity.max_row_mismatch:
+            raise BundleError(
+                f"{where}: {differing.sum()} of {len(golden)} golden rows differ, "
+                f"more than the share of {parity.max_row_mismatch:g} that the manifest allows"
+            )
+        return float(differing.any())
+    if not np.allclose(answer, golden, rtol=parity.rtol, atol=parity.atol, equal_nan=True):
+        with np.errstate(invalid="ignore"):
+            off = float(np.nanmax(np.abs(answer - golden)))
+        raise BundleError(f"{where}: off its golden by up to {off:.3g} (rtol {parity.rtol:g}, atol {parity.atol:g})")
+    finite = np.isfinite(answer) & np.isfinite(golden)
+    return float(np.abs(answer[finite] - golden[finite]).max(initial=0.0))

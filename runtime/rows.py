@@ -1,0 +1,167 @@
+"""Rows on their way through a program: which graph they need next, with what, and what they know by then.
+
+The reference loop and the service's scheduler both drive this class, so that a step means the same to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from contract.errors import InputError
+from contract.programs import Program
+
+__all__ = ["NotConvergedError", "Rows"]
+
+Env = dict[str, NDArray[Any]]
+
+
+class NotConvergedError(RuntimeError):
+    """A row had not converged when its steps were spent; its value is not an answer."""
+
+
+class Rows:
+    """n rows of one program, advanced graph by graph.
+
+    Args:
+        program: the program.
+        inputs: arrays [n, …] by name; a parameter left out takes its default.
+        steps: number of steps, one for all or [n]; the program's default if None.
+
+    Raises:
+        InputError: an input is missing, has another shape or lies out of range; names the row.
+    """
+
+    def __init__(self, program: Program, inputs: Mapping[str, NDArray[Any]], steps: ArrayLike | None = None):
+        self.program = program
+        self.n = len(next(iter(inputs.values())))
+        self._env = _environment(program, inputs, self.n)
+        self._steps = self._checked_steps(steps)
+        self._t = np.zeros(self.n, dtype=np.int64)
+        self._active: NDArray[np.int64] | None = None  # None: every row
+        self._converged = np.zeros(self.n, dtype=np.bool_) if program.done else None
+        self._phase = "init" if program.init else "step"
+
+    @property
+    def graph(self) -> str | None:
+        """Name of the graph that the rows need next; None when they are done."""
+        return {"init": self.program.init, "step": self.program.step, "final": self.program.final}.get(self._phase)
+
+    @property
+    def count(self) -> int:
+        """Rows that the next run takes; rows that are done early stay behind."""
+        return self.n if self._active is None else len(self._active)
+
+    @property
+    def runs_left(self) -> int:
+        """Runs of a graph still ahead of the slowest row, the next one included."""
+        final = 1 if self.program.final else 0
+        if self._phase == "init":
+            return 1 + int(self._steps.max()) + final
+        if self._phase == "step":
+            rows = slice(None) if self._active is None else self._active
+            return int((self._steps[rows] - self._t[rows]).max()) + final
+        return final if self._phase == "final" else 0
+
+    def feeds(self) -> Env:
+        """Arrays [count, …] for the next run, by name."""
+        if self._phase != "step":
+            return self._env
+        pick = self._active
+        env = self._env if pick is None else {name: array[pick] for name, array in self._env.items()}
+        t = self._t if pick is None else self._t[pick]
+        scheduled = self._scheduled(t, self._steps if pick is None else self._steps[pick])
+        return {**env, "t": t, **scheduled}
+
+    def accept(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Take what the run wrote, arrays [count, …] by name, and move on.
+
+        Raises:
+            NotConvergedError: steps are spent and a row has not converged.
+        """
+        self._write(outputs)
+        if self._phase == "init":
+            self._phase = "step"
+            return
+        if self._phase == "final":
+            self._phase = "end"
+            return
+        rows = np.arange(self.n) if self._active is None else self._active
+        self._t[rows] += 1
+        going = self._t[rows] < self._steps[rows]
+        if self.program.done is not None and self._converged is not None:
+            done = np.asarray(outputs[self.program.done], dtype=np.bool_).reshape(-1)
+            self._converged[rows] = done
+            if (~going & ~done).any():
+                first = int(rows[np.flatnonzero(~going & ~done)[0]])
+                raise NotConvergedError(f"row {first} has not converged after {int(self._steps[first])} steps")
+            going &= ~done
+        if not going.all():
+            self._active = rows[going]
+            if not len(self._active):
+                self._active = None
+                self._phase = "final" if self.program.final else "end"
+
+    def result(self) -> Env:
+        """The program's outputs, arrays [n, …] by name; only when ``graph`` is None."""
+        return {output.name: self._env[output.name] for output in self.program.outputs}
+
+    def _write(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        if self._active is None:
+            self._env.update(outputs)
+            return
+        for name, value in outputs.items():
+            if name not in self._env:
+                self._env[name] = np.zeros((self.n, *value.shape[1:]), dtype=value.dtype)
+            elif not self._env[name].flags.writeable or self._env[name].base is not None:
+                self._env[name] = self._env[name].copy()
+            self._env[name][self._active] = value
+
+    def _scheduled(self, t: NDArray[np.int64], steps: NDArray[np.int64]) -> Env:
+        scheduled: Env = {}
+        for part in self.program.inputs:
+            if part.source == "schedule" and part.name != "t":
+                values = np.empty(len(t), dtype=part.dtype)
+                for count in np.unique(steps):
+                    mine = steps == count
+                    values[mine] = np.asarray(self.program.schedules[int(count)][part.name])[t[mine]]
+                scheduled[part.name] = values
+        return scheduled
+
+    def _checked_steps(self, steps: ArrayLike | None) -> NDArray[np.int64]:
+        wanted = self.program.steps.default if steps is None else steps
+        array = np.broadcast_to(np.asarray(wanted, dtype=np.int64), (self.n,)).copy()
+        bad = np.flatnonzero(~np.isin(array, self.program.steps.allowed))
+        if len(bad):
+            allowed = ", ".join(str(count) for count in self.program.steps.allowed)
+            raise InputError(row=int(bad[0]), column="steps", expected=f"one of {allowed}", got=str(array[bad[0]]))
+        return array
+
+
+def _environment(program: Program, inputs: Mapping[str, NDArray[Any]], n: int) -> Env:
+    env: Env = {}
+    for part in program.inputs:
+        if part.source == "schedule":
+            continue
+        if part.name in inputs:
+            array = np.ascontiguousarray(inputs[part.name], dtype=part.dtype)
+        elif part.default is not None:
+            array = np.full((n, *part.shape), part.default, dtype=part.dtype)
+        else:
+            raise InputError(column=part.name, expected=f"an array of shape {['n', *part.shape]}", got="nothing")
+        if array.shape != (n, *part.shape):
+            raise InputError(
+                column=part.name, expected=f"an array of shape {[n, *part.shape]}", got=f"one of {list(array.shape)}"
+            )
+        for broken, limit, words in (
+            (part.minimum is not None and ~(array >= part.minimum), part.minimum, "at least"),
+            (part.maximum is not None and ~(array <= part.maximum), part.maximum, "at most"),
+        ):
+            if np.any(broken):
+                at = tuple(np.argwhere(broken)[0])
+                raise InputError(row=int(at[0]), column=part.name, expected=f"{words} {limit:g}", got=f"{array[at]:g}")
+        env[part.name] = array
+    return env
