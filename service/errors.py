@@ -1,0 +1,56 @@
+"""What can keep the service from answering, other than a bad row (``contract.errors.InputError``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["DeadlineExceeded", "Draining", "Overloaded", "UnknownModel"]
+
+
+class Overloaded(Exception):  # noqa: N818 - named for the state it reports
+    """The queue has no room for this work.
+
+    Attributes:
+        retry_after: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, retry_after: float):
+        self.retry_after = retry_after
+        super().__init__(f"the service is full; try again in {retry_after:.3g} s")
+
+
+class Draining(Exception):  # noqa: N818
+    """The service is shutting down and takes no new work.
+
+    Attributes:
+        retry_after: seconds after which another instance should have taken over.
+    """
+
+    def __init__(self, retry_after: float):
+        self.retry_after = retry_after
+        super().__init__("the service is shutting down")
+
+
+class DeadlineExceeded(Exception):  # noqa: N818
+    """The caller's deadline passed before the work was done."""
+
+    def __init__(self, message: str = "the deadline passed before the work was done"):
+        super().__init__(message)
+
+
+class UnknownModel(LookupError):  # noqa: N818
+    """No such model, or no such version of it.
+
+    Attributes:
+        name: the model asked for.
+        version: the version asked for, or None for the default one.
+        known: what there is: names of models when the name is unknown, else versions of that model.
+    """
+
+    def __init__(self, name: str, version: int | None, known: Sequence[str]):
+        self.name = name
+        self.version = version
+        self.known = tuple(known)
+        what = f"version {version} of the model {name!r}" if version is not None else f"model {name!r}"
+        have = ", ".join(self.known) if self.known else "none"
+        super().__init__(f"there is no {what}; there is: {have}")
