@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from contract.errors import InputError
 from contract.programs import Program
 
-__all__ = ["NotConvergedError", "Rows"]
+__all__ = ["NotConvergedError", "Rows", "environment"]
 
 Env = dict[str, NDArray[Any]]
 
@@ -38,7 +38,7 @@ class Rows:
     def __init__(self, program: Program, inputs: Mapping[str, NDArray[Any]], steps: ArrayLike | None = None):
         self.program = program
         self.n = len(next(iter(inputs.values())))
-        self._env = _environment(program, inputs, self.n)
+        self._env = environment(program, inputs, self.n)
         self._steps = self._checked_steps(steps)
         self._t = np.zeros(self.n, dtype=np.int64)
         self._active: NDArray[np.int64] | None = None  # None: every row
@@ -141,7 +141,12 @@ class Rows:
         return array
 
 
-def _environment(program: Program, inputs: Mapping[str, NDArray[Any]], n: int) -> Env:
+def environment(program: Program, inputs: Mapping[str, NDArray[Any]], n: int) -> Env:
+    """The first environment of n rows: every input but the schedule's, with its dtype, defaults filled in.
+
+    Raises:
+        InputError: an input is missing, has another shape or lies out of range; names the row.
+    """
     env: Env = {}
     for part in program.inputs:
         if part.source == "schedule":

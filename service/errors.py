@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["DeadlineExceeded", "Draining", "Overloaded", "UnknownModel"]
+__all__ = ["DeadlineExceeded", "Draining", "NotSupported", "Overloaded", "TooLarge", "UnknownModel"]
 
 
 class Overloaded(Exception):  # noqa: N818 - named for the state it reports
@@ -54,3 +54,35 @@ class UnknownModel(LookupError):  # noqa: N818
         what = f"version {version} of the model {name!r}" if version is not None else f"model {name!r}"
         have = ", ".join(self.known) if self.known else "none"
         super().__init__(f"there is no {what}; there is: {have}")
+
+
+class NotSupported(Exception):  # noqa: N818
+    """The model honestly has no such number.
+
+    Attributes:
+        model: its name.
+        capability: what was asked for.
+        reason: why it has none, in the field's own terms.
+    """
+
+    def __init__(self, model: str, capability: str, reason: str):
+        self.model = model
+        self.capability = capability
+        self.reason = reason
+        super().__init__(f"the model {model!r} has no {capability}: {reason}")
+
+
+class TooLarge(Exception):  # noqa: N818
+    """The answer would be larger than the service sends at once.
+
+    Attributes:
+        n: rows asked for.
+        most: rows that fit.
+    """
+
+    def __init__(self, n: int, most: int):
+        self.n = n
+        self.most = most
+        super().__init__(
+            f"{n} rows would make an answer of more than 64 MiB; ask for at most {most} at a time and page with start"
+        )

@@ -1,0 +1,53 @@
+"""What a run of a graph costs: seconds as a line in the number of rows, learnt while serving."""
+
+from __future__ import annotations
+
+__all__ = ["CostModel"]
+
+_FORGET = 0.98  # weight of the past at each new run: about the last fifty runs count
+_CLIP = 4.0  # a run interrupted by the machine counts as at most this many times its prediction
+
+
+class CostModel:
+    """Seconds of one run as ``fixed + per_row * rows``, by exponentially weighted least squares.
+
+    Args:
+        measured: (rows, seconds) pairs from warming up, at two sizes or more; they are never quite forgotten, so
+            that the line stays defined when all later runs have the same size.
+    """
+
+    def __init__(self, measured: list[tuple[int, float]]):
+        if len({rows for rows, _ in measured}) < 2:
+            raise ValueError("two different numbers of rows are needed to tell the fixed cost from the cost of a row")
+        self._anchors = list(measured)
+        self._sums = [0.0] * 5
+        self._fit()
+
+    def seconds(self, rows: int) -> float:
+        """Predicted seconds of one run over ``rows`` rows."""
+        return self._fixed + self._per_row * rows
+
+    def rows_within(self, seconds: float) -> int:
+        """The most rows whose run is predicted to take ``seconds`` at most; at least 1."""
+        if self._per_row <= 0.0:
+            return 2**31
+        return max(1, int((seconds - self._fixed) / self._per_row))
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learn from a run."""
+        y = min(seconds, _CLIP * self.seconds(rows) + 1e-5)
+        self._sums = [
+            _FORGET * past + new
+            for past, new in zip(self._sums, (1.0, rows, rows * rows, y, rows * y), strict=True)
+        ]
+        self._fit()
+
+    def _fit(self) -> None:
+        w, n, nn, y, ny = self._sums
+        for rows, seconds in self._anchors:
+            w, n, nn, y, ny = w + 1.0, n + rows, nn + rows * rows, y + seconds, ny + rows * seconds
+        determinant = w * nn - n * n
+        per_row = (w * ny - n * y) / determinant
+        # A noisy fit may tilt below zero; then all of the cost is put on the rows or on the run.
+        self._per_row = min(max(per_row, 0.0), ny / nn)
+        self._fixed = max((y - self._per_row * n) / w, 1e-7)

@@ -1,0 +1,351 @@
+"""The use cases: validate, look into the cache, schedule, shape the answer. No HTTP in here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.capabilities import Capability
+from contract.conformal import alarm_rank, false_alarm_interval, ranks, smallest_p_value
+from contract.errors import InputError
+from contract.programs import Program
+from contract.randomness import ADDRESS_LIMIT
+from runtime.model import LoadedModel
+from runtime.rows import NotConvergedError, environment
+from service.cache import RowCache, row_keys
+from service.catalogue import Catalogue
+from service.errors import NotSupported, TooLarge
+from service.scheduler import Scheduler
+
+__all__ = ["Answer", "CacheUse", "Operations"]
+
+Env = dict[str, NDArray[Any]]
+CacheUse = Literal["hit", "partial", "miss", "bypass"]
+
+# A JSON number with its comma: one digit for small integers, up to 24 characters for a double.
+_JSON_BYTES = {"uint8": 4, "float32": 14, "int64": 21, "bool": 6}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an operation found.
+
+    Attributes:
+        body: the answer by field; arrays are numpy arrays, [n, …] per row.
+        model: the model that gave it.
+        cache: whether rows came from the cache: all, some, none, or it was not worth a look.
+    """
+
+    body: dict[str, Any]
+    model: LoadedModel
+    cache: CacheUse
+
+
+class Operations:
+    """What can be asked of the service.
+
+    Args:
+        catalogue: models by name and version.
+        scheduler: runs programs.
+        cache: rows already computed.
+        max_answer_bytes: answers predicted to be larger are refused.
+    """
+
+    def __init__(self, catalogue: Catalogue, scheduler: Scheduler, cache: RowCache, *, max_answer_bytes: int):
+        self._catalogue = catalogue
+        self._scheduler = scheduler
+        self._cache = cache
+        self._max_answer_bytes = max_answer_bytes
+
+    # -- the use cases ---------------------------------------------------------------------------------------------
+
+    async def sample(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        n: int = 1,
+        seed: int | None = None,
+        start: int = 0,
+        condition: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
+    ) -> Answer:
+        """Rows ``start … start + n - 1`` of ``seed``, which is chosen when absent.
+
+        Raises:
+            UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
+        """
+        loaded, program = self._find(model, version, "sample")
+        if n < 1:
+            raise InputError(column="n", expected="a whole number of 1 or more", got=str(n))
+        self._check_size(program, n)
+        chosen = secrets.randbelow(ADDRESS_LIMIT) if seed is None else seed
+        for name, value in (("seed", chosen), ("start", start), ("start + n - 1", start + n - 1)):
+            if not 0 <= value < ADDRESS_LIMIT:
+                raise InputError(column=name, expected="a whole number from 0 to 2**53 - 1", got=str(value))
+        address = {
+            "seed": np.full(n, chosen, dtype=np.int64),
+            "row": np.arange(start, start + n, dtype=np.int64),
+        }
+        knobs = _parameters(program, n, condition, parameters)
+        outputs, cache = await self._rows(loaded, "sample", {**address, **knobs}, deadline)
+        body = {
+            **_head(loaded),
+            "seed": chosen,
+            "start": start,
+            "n": n,
+            "parameters": _echo(program, parameters),
+            **_columns(loaded),
+            "rows": _output(program, outputs, "sample"),
+        }
+        return Answer(body, loaded, cache)
+
+    async def log_prob(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        rows: Sequence[Any] | None = None,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
+    ) -> Answer:
+        """The log-probability of each row, with its kind, in nats of the original units.
+
+        Raises:
+            UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
+        """
+        loaded, program = self._find(model, version, "log_prob")
+        x = _read(loaded, rows, records)
+        knobs = _parameters(program, len(x), condition, parameters)
+        outputs, cache = await self._rows(loaded, "log_prob", {"x": x, **knobs}, deadline)
+        output = next(part for part in program.outputs if part.name == "log_prob")
+        body = {**_head(loaded), "kind": output.kind, "units": output.units, "log_prob": outputs["log_prob"]}
+        support = loaded.manifest.support
+        if support.discrete:
+            body["bits_per_dimension"] = outputs["log_prob"] / (-log(2.0) * support.size)
+        return Answer(body, loaded, cache)
+
+    async def encode(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        rows: Sequence[Any] | None = None,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        deadline: float | None = None,
+    ) -> Answer:
+        """The code of each row.
+
+        Raises:
+            UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
+        """
+        loaded, program = self._find(model, version, "encode")
+        x = _read(loaded, rows, records)
+        self._check_size(program, len(x))
+        outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline)
+        output = next(part for part in program.outputs if part.kind == "code")
+        body = {**_head(loaded), "kind": output.description, "codes": outputs[output.name]}
+        return Answer(body, loaded, cache)
+
+    async def decode(
+        self, model: str, version: int | None = None, *, codes: Sequence[Any], deadline: float | None = None
+    ) -> Answer:
+        """The row of each code.
+
+        Raises:
+            UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
+        """
+        loaded, program = self._find(model, version, "decode")
+        z = _codes(program, codes)
+        self._check_size(program, len(z))
+        outputs, cache = await self._rows(loaded, "decode", {"z": z}, deadline)
+        body = {**_head(loaded), **_columns(loaded), "rows": _output(program, outputs, "sample")}
+        return Answer(body, loaded, cache)
+
+    async def anomaly_score(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        rows: Sequence[Any] | None = None,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        alpha: float = 0.05,
+        deadline: float | None = None,
+    ) -> Answer:
+        """Anomaly scores with conformal p-values, and alarms at the false-alarm rate ``alpha``.
+
+        Raises:
+            UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
+        """
+        loaded, program = self._find(model, version, "score")
+        if not 0.0 < alpha < 1.0:
+            raise InputError(column="alpha", expected="a number between 0 and 1, both excluded", got=f"{alpha:g}")
+        x = _read(loaded, rows, records)
+        outputs, cache = await self._rows(loaded, "score", {"x": x}, deadline)
+        calibration, about = loaded.calibration_scores, loaded.manifest.calibration
+        assert calibration is not None
+        assert about is not None
+        score = _output(program, outputs, "score")
+        rank = ranks(calibration, score)
+        k = alarm_rank(about.n, alpha)
+        body = {
+            **_head(loaded),
+            "alpha": alpha,
+            "score": score,
+            "statistics": {part.name: outputs[part.name] for part in program.outputs if part.kind == "statistic"},
+            "p_value": rank / (about.n + 1),
+            "is_anomaly": rank <= k if k else None,
+            "n_calibration": about.n,
+            "ordinary_rows": about.rows,
+            "smallest_p_value": smallest_p_value(about.n),
+            "false_alarm_interval": false_alarm_interval(about.n, alpha),
+            "guarantee": _guarantee(about.n, about.rows, alpha),
+        }
+        return Answer(body, loaded, cache)
+
+    # -- shared steps ----------------------------------------------------------------------------------------------
+
+    def _find(self, name: str, version: int | None, capability: Capability) -> tuple[LoadedModel, Program]:
+        loaded = self._catalogue.get(name, version)
+        program = loaded.manifest.capabilities.get(capability)
+        if program is None:
+            raise NotSupported(name, capability, loaded.manifest.refusals[capability])
+        return loaded, program
+
+    def _check_size(self, program: Program, n: int) -> None:
+        per_row = sum(
+            int(np.prod(part.shape)) * _JSON_BYTES.get(part.dtype, 24) + 8
+            for part in program.outputs
+            if part.kind in ("sample", "code")
+        )
+        most = max(1, self._max_answer_bytes // per_row)
+        if n > most:
+            raise TooLarge(n, most)
+
+    async def _rows(
+        self, model: LoadedModel, capability: Capability, inputs: Env, deadline: float | None
+    ) -> tuple[Env, CacheUse]:
+        """The program's outputs for each row, from the cache where that is cheaper than computing."""
+        program = model.program(capability)
+        n = len(next(iter(inputs.values())))
+        env = environment(program, inputs, n)
+
+        async def compute(positions: NDArray[np.int64]) -> Env:
+            wanted = env if len(positions) == n else {name: value[positions] for name, value in env.items()}
+            try:
+                return await self._scheduler.run(model, capability, wanted, deadline=deadline)
+            except NotConvergedError as error:
+                raise InputError(expected="a row whose steps converge", got=str(error)) from None
+
+        if self._scheduler.predicted_seconds(model, capability, n) <= 2.0 * self._cache.lookup_seconds(n):
+            return await compute(np.arange(n)), "bypass"
+        context = f"{model.program_digest(capability)}:{model.profile}:{capability}"
+        layout = {part.name: (np.dtype(part.dtype), part.shape) for part in program.outputs}
+        outputs, report = await self._cache.fetch(row_keys(context, _bytes_by_row(env, n)), layout, compute)
+        return outputs, "miss" if not report.hits else "hit" if report.hits == n else "partial"
+
+
+def _bytes_by_row(env: Env, n: int) -> list[bytes]:
+    columns = [np.ascontiguousarray(value).reshape(n, -1).view(np.uint8) for _, value in sorted(env.items())]
+    return [row.tobytes() for row in np.concatenate(columns, axis=1)]
+
+
+def _head(model: LoadedModel) -> dict[str, Any]:
+    return {
+        "model": model.manifest.name,
+        "version": model.manifest.version,
+        "digest": model.digest,
+        "profile": model.profile,
+    }
+
+
+def _columns(model: LoadedModel) -> dict[str, Any]:
+    columns = model.manifest.support.columns
+    return {} if columns is None else {"columns": [column.name for column in columns]}
+
+
+def _output(program: Program, outputs: Env, kind: str) -> NDArray[Any]:
+    return outputs[next(part.name for part in program.outputs if part.kind == kind)]
+
+
+def _read(
+    model: LoadedModel, rows: Sequence[Any] | None, records: Sequence[Mapping[str, Any]] | None
+) -> NDArray[Any]:
+    support = model.manifest.support
+    if rows is not None and records is not None:
+        raise InputError(column="records", expected="either rows or records", got="both")
+    given = rows if rows is not None else records
+    if not given:
+        raise InputError(column="rows", expected="at least one row, in rows or in records", got="none")
+    return support.rows_to_array(rows) if rows is not None else support.records_to_array(records or ())
+
+
+def _codes(program: Program, codes: Sequence[Any]) -> NDArray[Any]:
+    part = program.data_input
+    assert part is not None
+    if not codes:
+        raise InputError(column="codes", expected="at least one code", got="none")
+    for row, code in enumerate(codes):
+        try:
+            array = np.array(code)
+        except ValueError:
+            array = np.empty(0, dtype=object)
+        if array.dtype.kind not in "biuf" or array.shape != part.shape:
+            shape = list(part.shape)
+            raise InputError(row=row, column="codes", expected=f"finite numbers in a list of shape {shape}")
+        if not np.isfinite(array).all():
+            raise InputError(row=row, column="codes", expected="finite numbers", got="a number that is not finite")
+    return np.array(codes, dtype=part.dtype)
+
+
+def _parameters(
+    program: Program, n: int, condition: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None
+) -> Env:
+    if condition:
+        raise InputError(column="condition", expected="no condition, for this model takes none")
+    known = {part.name: part for part in program.inputs if part.source == "parameter"}
+    knobs: Env = {}
+    for name, value in (parameters or {}).items():
+        part = known.get(name)
+        if part is None:
+            have = ", ".join(known) or "none"
+            raise InputError(column=name, expected=f"one of this model's parameters ({have})", got="another name")
+        values = value if isinstance(value, list) else [value]
+        for row, one in enumerate(values):
+            if isinstance(one, bool) or not isinstance(one, int | float) or not np.isfinite(one):
+                raise InputError(row=row, column=name, expected="a finite number", got=repr(one)[:40])
+        if isinstance(value, list) and len(value) != n:
+            raise InputError(column=name, expected=f"one number, or a list of {n}, one a row", got=f"{len(value)}")
+        knobs[name] = np.broadcast_to(np.array(values, dtype=part.dtype), (n,))
+    return knobs
+
+
+def _echo(program: Program, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Every parameter with the value that was used, defaults included."""
+    defaults = {part.name: part.default for part in program.inputs if part.source == "parameter"}
+    return {**defaults, **(parameters or {})}
+
+
+def _guarantee(n: int, ordinary: str, alpha: float) -> str:
+    interval = false_alarm_interval(n, alpha)
+    if interval is None:
+        return (
+            f"{n} calibration rows cannot reach alpha = {alpha:g}: the smallest p-value they can give is "
+            f"{smallest_p_value(n):.3g}, so no alarm is given either way."
+        )
+    low, high = interval
+    return (
+        f"A row exchangeable with the {n} calibration rows ({ordinary}) is flagged with probability at most {alpha:g}, "
+        f"on average over draws of those rows; with this bundle's own, the rate lies between {low:.3g} and {high:.3g} "
+        f"with 95 % probability. Nothing is promised when the data drift, when rows depend on each other, or for rows "
+        f"seen in training."
+    )
