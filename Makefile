@@ -76,7 +76,7 @@ endef
 
 $(VENV)/.stamp: $(PINS)
 	$(environment)
-	@echo "Installing what the service needs into $(VENV) (about 100 MB, once; no torch) ..."
+	@echo "Installing what the service needs into $(VENV) (some 100 MB, once; no torch) ..."
 	@$(@D)/bin/python $(PIP) install --quiet -c constraints.txt -e '.[cpu]'
 	@pwd > $@.new && mv $@.new $@
 
@@ -87,6 +87,6 @@ $(TEST_VENV)/.stamp: $(PINS)
 		echo "Tests and training need torch, which is LARGE: on Linux the default build brings CUDA libraries, several GB."; \
 		echo "A CPU build (200 MB) is enough: point PIP_FIND_LINKS or PIP_INDEX_URL at one, or stop now with Ctrl-C."; }
 	@$(@D)/bin/python $(PIP) install -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	@echo "Installing the tools for training and tests into $(TEST_VENV) (about 700 MB, once) ..."
+	@echo "Installing the tools for training and tests into $(TEST_VENV) (some 400 MB, once) ..."
 	@$(@D)/bin/python $(PIP) install --quiet -c constraints.txt -e '.[cpu,training,dev]'
 	@pwd > $@.new && mv $@.new $@

@@ -1,0 +1,119 @@
+"""Conformal p-values: super-uniform with ties, and a realised rate that follows the beta law."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from contract.conformal import alarm_rank, false_alarm_interval, p_values, ranks, smallest_p_value
+
+few_levels = st.lists(st.integers(0, 4), min_size=2, max_size=9)
+
+
+@given(few_levels)
+def test_p_values_are_super_uniform_with_ties(scores: list[int]) -> None:
+    # Exchangeable scores: each of the n + 1 is equally likely to be the new one. So the mean over that choice is the
+    # probability itself, not a simulation of it.
+    n = len(scores) - 1
+    p = []
+    for i in range(n + 1):
+        calibration = np.sort(np.array(scores[:i] + scores[i + 1 :], dtype=np.float64))
+        p.append(p_values(calibration, float(scores[i])).item())
+    for k in range(1, n + 2):
+        alpha = k / (n + 1)
+        assert sum(value <= alpha for value in p) <= k
+    assert min(p) >= smallest_p_value(n)
+    assert max(p) <= 1.0
+
+
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=9, unique=True))
+def test_p_values_are_uniform_without_ties(scores: list[int]) -> None:
+    n = len(scores) - 1
+    p = [
+        p_values(np.sort(np.array(scores[:i] + scores[i + 1 :], dtype=np.float64)), float(scores[i])).item()
+        for i in range(n + 1)
+    ]
+    np.testing.assert_array_equal(np.sort(p), np.arange(1, n + 2) / (n + 1))
+
+
+@given(few_levels, st.lists(st.integers(-1, 5), min_size=1, max_size=5))
+def test_ranks_count_the_calibration_scores_at_or_above(calibration: list[int], scores: list[int]) -> None:
+    sorted_scores = np.sort(np.array(calibration, dtype=np.float64))
+    expected = [1 + sum(c >= s for c in calibration) for s in scores]
+    np.testing.assert_array_equal(ranks(sorted_scores, scores), expected)
+    np.testing.assert_array_equal(p_values(sorted_scores, scores), np.array(expected) / (len(calibration) + 1))
+
+
+def test_infinite_scores_have_ranks() -> None:
+    calibration = np.array([-np.inf, 0.0, np.inf])
+    np.testing.assert_array_equal(ranks(calibration, [np.inf, -np.inf, 1.0]), [2, 4, 2])
+
+
+def test_a_score_that_is_not_a_number_has_no_rank() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        p_values(np.array([0.0, 1.0]), [0.5, np.nan])
+
+
+@pytest.mark.parametrize("n", [1, 9, 19, 99, 113, 499, 1999])
+def test_the_alarm_rank_is_the_floor_of_the_exact_product(n: int) -> None:
+    for thousandths in range(1, 1000):
+        exact = Fraction(thousandths, 1000) * (n + 1)
+        assert alarm_rank(n, thousandths / 1000) == exact.numerator // exact.denominator
+    for k in range(1, n + 1):
+        assert alarm_rank(n, k / (n + 1)) == k
+
+
+@pytest.mark.parametrize("n", [9, 99, 113, 1999])
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.29])
+def test_a_rank_alarms_exactly_when_its_p_value_does(n: int, alpha: float) -> None:
+    calibration = np.arange(n, dtype=np.float64)
+    scores = np.arange(-1, n + 1) + 0.5
+    by_rank = ranks(calibration, scores) <= alarm_rank(n, alpha)
+    np.testing.assert_array_equal(by_rank, p_values(calibration, scores) <= alpha)
+
+
+@pytest.mark.parametrize("n", [19, 99, 113, 500, 2000])
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+def test_the_false_alarm_interval_is_the_beta_law_s(n: int, alpha: float, level: float) -> None:
+    interval = false_alarm_interval(n, alpha, level)
+    k = alarm_rank(n, alpha)
+    assert interval is not None
+    expected = stats.beta(k, n + 1 - k).ppf([(1 - level) / 2, (1 + level) / 2])
+    np.testing.assert_allclose(interval, expected, rtol=1e-9)
+
+
+def test_an_alpha_that_n_cannot_reach_has_no_interval() -> None:
+    assert alarm_rank(18, 0.05) == 0
+    assert false_alarm_interval(18, 0.05) is None
+    assert false_alarm_interval(19, 0.05) is not None
+
+
+def test_an_alarm_at_every_rank_has_rate_one() -> None:
+    assert false_alarm_interval(9, 0.9999999999999) == (1.0, 1.0)
+
+
+def test_alarms_of_one_calibration_set_follow_the_beta_binomial_law() -> None:
+    # 4,000 calibration sets of 39 scores, 25 ordinary rows each, at alpha 0.1: the counts of alarms have the law
+    # beta-binomial(25, 4, 36), and by the luck of the calibration draw not binomial(25, 0.1).
+    n, rows, alpha, repeats = 39, 25, 0.1, 4000
+    rng = np.random.default_rng(20050901)
+    k = alarm_rank(n, alpha)
+    counts = np.empty(repeats, dtype=np.int64)
+    for repeat in range(repeats):
+        calibration = np.sort(rng.standard_normal(n))
+        counts[repeat] = (p_values(calibration, rng.standard_normal(rows)) <= alpha).sum()
+
+    def chi_square_p(law: stats.rv_discrete) -> float:
+        top = 9  # the last cell holds this count and above, so that each cell expects more than five
+        expected = np.append(law.pmf(np.arange(top)), law.sf(top - 1)) * repeats
+        observed = np.bincount(np.minimum(counts, top), minlength=top + 1)
+        return float(stats.chisquare(observed, expected).pvalue)
+
+    assert chi_square_p(stats.betabinom(rows, k, n + 1 - k)) > 0.001
+    assert chi_square_p(stats.binom(rows, alpha)) < 1e-6
