@@ -6,11 +6,12 @@ registers itself under a name, and is found by walking this package: nothing els
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from contract.programs import ProgramInput, State
 from contract.support import Support
 
 __all__ = [
+    "Bakes",
     "GenerativeModel",
     "HasCode",
     "HasFit",
@@ -53,6 +55,9 @@ class GenerativeModel(nn.Module):
     Subclasses take ``(support, **hyper_parameters)``, keyword-only and plain data, so that a recipe can name them
     and a checkpoint can hold them. Whatever is learnt from data without gradients (means, scales) is a buffer set by
     ``prepare``, so that it is saved, exported and restored like a weight.
+
+    Raises:
+        ValueError: the family cannot model this support; the message says why.
     """
 
     refusals: ClassVar[dict[Capability, str]] = {}
@@ -60,6 +65,9 @@ class GenerativeModel(nn.Module):
 
     def __init__(self, support: Support):
         super().__init__()
+        reason = self.accepts(support)
+        if reason is not None:
+            raise ValueError(f"{type(self).__name__} cannot model this support: {reason}")
         self.support = support
 
     @classmethod
@@ -68,7 +76,28 @@ class GenerativeModel(nn.Module):
         raise NotImplementedError(f"{cls.__name__} must say which supports it accepts")
 
     def prepare(self, x: Tensor) -> None:
-        """Set the buffers that depend on the training fold (means, scales); x is [n, *shape], original units."""
+        """Set what depends on the training fold alone (means, scales), before training; x [n, *shape], original units.
+
+        Raises:
+            ValueError: the family cannot honestly describe this fold, for example for a constant column.
+        """
+
+    def baked(self) -> Self:
+        """A copy in eval mode for export: each layer that recomputes its weights (a mask) has them computed once."""
+        model = copy.deepcopy(self).eval().requires_grad_(False)
+        for module in model.modules():
+            if isinstance(module, Bakes):
+                module.bake()
+        return model
+
+
+@runtime_checkable
+class Bakes(Protocol):
+    """A layer whose forward pass recomputes its weights, until it is baked."""
+
+    def bake(self) -> None:
+        """Store the weights as they are used. Training ends here."""
+        ...
 
 
 @runtime_checkable
@@ -102,7 +131,9 @@ class HasLogProb(Protocol):
 
 @runtime_checkable
 class HasCode(Protocol):
-    """A bijection between rows and codes z [n, *code_shape]."""
+    """A bijection between rows and codes z [n, *code_shape]; ``code_description`` says in words what a code is."""
+
+    code_description: ClassVar[str]
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -151,7 +182,10 @@ class HasStepSampler(Protocol):
         ...
 
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        """Addresses, step index t int64 [n], the declared parameters [n], the state -> the next state."""
+        """Addresses, step index t int64 [n], the declared parameters [n], the state -> the next state.
+
+        A part of the state that a step leaves alone is returned as the same object; graphs then do not copy it.
+        """
         ...
 
     def sample_final(self, *state: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Building blocks that families share: networks, transforms, base laws."""

@@ -1,0 +1,95 @@
+"""The multivariate normal with a full covariance, fitted by maximum likelihood.
+
+    log p(x) = -1/2 ||z||^2 - d/2 log(2 pi) - log det L,    z = L^-1 (x - mean),    L L^T = covariance
+
+Mean and covariance are the sample's, by 1/n, which maximises the likelihood (R. A. Fisher, "On the mathematical
+foundations of theoretical statistics", 1922; T. W. Anderson, "An Introduction to Multivariate Statistical Analysis",
+2003, chapter 3). Everything is in double. The code z is the whitened row, a bijection.
+
+Example:
+    >>> import torch
+    >>> from contract.support import Column, Support
+    >>> names = ["height", "weight"]
+    >>> columns = tuple(Column(name=name, kind="real", base_measure="lebesgue") for name in names)
+    >>> model = Gaussian(Support(shape=(2,), columns=columns))
+    >>> model.fit(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 3.0]]))
+    >>> x = torch.tensor([[3.0, 3.0]], dtype=torch.float64)
+    >>> [round(v, 4) for v in model.encode(x).abs()[0].tolist()]
+    [0.0, 0.0]
+    >>> round(model.log_prob(x).item(), 4)
+    -1.9817
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from contract.capabilities import Capability, NumberKind
+from contract.programs import ProgramInput
+from contract.support import Support
+from models.base import GenerativeModel, register
+from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
+from models.nets.tabular import refuse_coarse_columns, why_not_continuous
+from models.nets.transforms import Whiten
+
+__all__ = ["Gaussian"]
+
+
+@register("gaussian")
+class Gaussian(GenerativeModel):
+    """Multivariate normal over a table of real columns.
+
+    Args:
+        support: real columns, none of which may be missing.
+
+    Raises:
+        ValueError: the support is not of that kind.
+    """
+
+    refusals: ClassVar[dict[Capability, str]] = {}
+    log_prob_kind: ClassVar[NumberKind] = "exact"
+    code_description: ClassVar[str] = "whitened row L^-1 (x - mean), a bijection"
+    latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
+
+    def __init__(self, support: Support):
+        super().__init__(support)
+        self.whiten = Whiten(support.size)
+
+    @classmethod
+    def accepts(cls, support: Support) -> str | None:
+        """None for a table of real columns without missing values, else the reason in words."""
+        return why_not_continuous(support, positive=False)
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """(d,)."""
+        return self.support.shape
+
+    def fit(self, x: Tensor) -> None:
+        """Set mean and covariance from x [n, d].
+
+        Raises:
+            ValueError: a column is constant, redundant or too coarsely rounded.
+        """
+        refuse_coarse_columns(self.support, x)
+        self.whiten.fit(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x), exact, in nats: x float64 [n, d] -> float64 [n]."""
+        z, log_det = self.whiten.forward_and_log_det(x)
+        return standard_normal_log_prob(z) + log_det
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Whiten: x float64 [n, d] -> z float64 [n, d]."""
+        return self.whiten.forward_and_log_det(x)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Undo the whitening: z float64 [n, d] -> x float64 [n, d]."""
+        return self.whiten.inverse_and_log_det(z)[0]
+
+    def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
+        """Draw codes: seed, row int64 [n], temperature float64 [n] -> z float64 [n, d]."""
+        (temperature,) = parameters
+        return standard_normal(seed, row, temperature, dims=self.support.size)

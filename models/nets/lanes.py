@@ -1,0 +1,38 @@
+"""Elementwise functions whose bits do not depend on the batch.
+
+Vectorised kernels treat the last few elements of an array by other code than the rest, and the two may differ in the
+last place: in ONNX Runtime Log, Exp, Sin, Cos and Tanh in double, and Log, Sin, Cos and Softplus in single precision,
+give a row other bits alone than in a batch. An array whose last axis is a multiple of the vector's width has no such
+rest, however many rows it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+__all__ = ["LANES", "full_lanes"]
+
+LANES = 16
+"""Elements to a full vector: 512 bits of float32, two vectors of float64."""
+
+
+def full_lanes(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+    """Apply an elementwise function in whole vectors: arguments [..., d] -> [..., d].
+
+    Args:
+        function: elementwise in all its arguments, and defined where all of them are 1.
+        arguments: tensors of one shape.
+
+    Example:
+        >>> import torch
+        >>> full_lanes(torch.log, torch.tensor([[1.0, 2.0]])).tolist() == [[0.0, torch.tensor(2.0).log().item()]]
+        True
+    """
+    width = arguments[0].shape[-1]
+    spare = -width % LANES
+    if spare == 0:
+        return function(*arguments)
+    return function(*(pad(argument, (0, spare), value=1.0) for argument in arguments))[..., :width]

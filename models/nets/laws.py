@@ -1,0 +1,36 @@
+"""Base laws: what a flow maps data to."""
+
+from __future__ import annotations
+
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from contract.programs import ProgramInput
+from contract.randomness import Stream
+from models.randomness import normal
+
+__all__ = ["TEMPERATURE", "standard_normal", "standard_normal_log_prob"]
+
+TEMPERATURE = ProgramInput(
+    name="temperature", dtype="float64", source="parameter", default=1.0, minimum=0.05, maximum=10.0
+)
+"""The knob that widens or narrows what is drawn; 1 is the model's own law."""
+
+
+def standard_normal_log_prob(z: Tensor) -> Tensor:
+    """log N(z; 0, I), in double whatever z's precision: [n, d] -> float64 [n].
+
+    Example:
+        >>> import torch
+        >>> round(standard_normal_log_prob(torch.zeros(1, 2)).item(), 6) == round(-log(2 * pi), 6)
+        True
+    """
+    squares = z.double().square().sum(dim=-1)
+    return -0.5 * (squares + z.shape[-1] * log(2.0 * pi))
+
+
+def standard_normal(seed: Tensor, row: Tensor, temperature: Tensor, *, dims: int) -> Tensor:
+    """Draws of N(0, temperature^2 I) at addresses: int64 [n], [n], float64 [n] -> float64 [n, dims]."""
+    return normal(seed, row, Stream.LATENT, dims=dims).to(torch.float64) * temperature[:, None]
