@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from contract.programs import Program
 from contract.randomness import ADDRESS_LIMIT
 from runtime.model import LoadedModel
 from runtime.rows import NotConvergedError, environment
-from service.cache import RowCache, row_keys
+from service.cache import RowCache
+from service.cache_rows import row_keys
 from service.catalogue import Catalogue
-from service.errors import NotSupported, TooLarge
+from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.scheduler import Scheduler
 
 __all__ = ["Answer", "CacheUse", "Operations"]
@@ -246,17 +248,23 @@ class Operations:
             except NotConvergedError as error:
                 raise InputError(expected="a row whose steps converge", got=str(error)) from None
 
-        if self._scheduler.predicted_seconds(model, capability, n) <= 2.0 * self._cache.lookup_seconds(n):
-            return await compute(np.arange(n)), "bypass"
-        context = f"{model.program_digest(capability)}:{model.profile}:{capability}"
-        layout = {part.name: (np.dtype(part.dtype), part.shape) for part in program.outputs}
-        outputs, report = await self._cache.fetch(row_keys(context, _bytes_by_row(env, n)), layout, compute)
-        return outputs, "miss" if not report.hits else "hit" if report.hits == n else "partial"
-
-
-def _bytes_by_row(env: Env, n: int) -> list[bytes]:
-    columns = [np.ascontiguousarray(value).reshape(n, -1).view(np.uint8) for _, value in sorted(env.items())]
-    return [row.tobytes() for row in np.concatenate(columns, axis=1)]
+        seconds = self._scheduler.predicted_seconds(model, capability, n)
+        # The scheduler drops rows by itself; this also bounds the wait for a twin's rows and for a long run's end.
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._scheduler.now())):
+                if not self._cache.worth_asking(n, seconds):
+                    return await compute(np.arange(n)), "bypass"
+                keys = row_keys(
+                    program_digest=model.program_digest(capability),
+                    profile=model.profile,
+                    operation=capability,
+                    inputs=env,
+                )
+                layout = {part.name: (np.dtype(part.dtype), part.shape) for part in program.outputs}
+                outputs, report = await self._cache.fetch(keys, layout, compute, compute_seconds=seconds)
+                return outputs, report.outcome
+        except TimeoutError:
+            raise DeadlineExceeded() from None
 
 
 def _head(model: LoadedModel) -> dict[str, Any]:
@@ -277,9 +285,7 @@ def _output(program: Program, outputs: Env, kind: str) -> NDArray[Any]:
     return outputs[next(part.name for part in program.outputs if part.kind == kind)]
 
 
-def _read(
-    model: LoadedModel, rows: Sequence[Any] | None, records: Sequence[Mapping[str, Any]] | None
-) -> NDArray[Any]:
+def _read(model: LoadedModel, rows: Sequence[Any] | None, records: Sequence[Mapping[str, Any]] | None) -> NDArray[Any]:
     support = model.manifest.support
     if rows is not None and records is not None:
         raise InputError(column="records", expected="either rows or records", got="both")

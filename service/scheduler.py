@@ -159,6 +159,10 @@ class Scheduler:
         """Predicted seconds of work admitted and not yet answered, over all threads."""
         return self._backlog / self._limits.threads
 
+    def now(self) -> float:
+        """The scheduler's clock, which deadlines are on."""
+        return self._clock()
+
     def warm(self, model: LoadedModel, questions: Mapping[Capability, Env]) -> None:
         """Run every graph a few times, so that its cost is known and its memory touched; blocks.
 
