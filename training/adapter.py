@@ -1,0 +1,189 @@
+"""What Lightning sees of a family: one optimisation step, the moving average, validation, and what to keep."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.base import GenerativeModel
+from training.checkpoints import save_weights
+from training.errors import TrainingError
+from training.recipe import Training
+
+__all__ = ["BEST", "Adapter", "FitProgress", "epoch_seed"]
+
+BEST = "best.safetensors"
+
+
+@dataclass
+class FitProgress:
+    """What a resume file must know beside Lightning's own state."""
+
+    epochs: int = 0
+    steps: int = 0
+    skipped: int = 0
+    best_epoch: int | None = None
+    best: float = math.inf
+    seconds: float = 0.0
+    finished: bool = False
+
+
+class Adapter(lightning.LightningModule):
+    """What Lightning sees of any family."""
+
+    def __init__(self, model: GenerativeModel, training: Training, *, seed: int, n: int, folder: Path):
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.average = copy.deepcopy(model).requires_grad_(False) if training.ema is not None else None
+        self.training_plan = training
+        self.seed = seed
+        self.n = n
+        self.folder = folder
+        self.progress = FitProgress()
+        self._groups = _parameter_groups(model)
+        self._epoch_losses: dict[str, float] = {}
+        self._epoch_steps = 0
+        self._validation: list[tuple[float, int]] = []
+        self._clock = time.monotonic()
+
+    # -- optimisation ----------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """AdamW for each named group of parameters."""
+        plan = self.training_plan
+        return [
+            torch.optim.AdamW(group, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+            for group in self._groups.values()
+        ]
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's sums."""
+        self._epoch_losses, self._epoch_steps = {}, 0
+        self._clock = time.monotonic()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """One step of every optimiser, or none where a loss or gradient is not finite."""
+        # What this step draws (dropout, say) depends on nothing before it, so that a resumed run draws the same.
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch, 1 + batch_index))
+        x, position = batch
+        # Positions within all epochs: no two draws of a run share an address.
+        row = self.current_epoch * self.n + position
+        losses = self.model.losses(x, torch.full_like(row, self.seed), row)  # type: ignore[operator]
+        if set(losses.total) != set(self._groups):
+            raise TrainingError(f"losses for {sorted(losses.total)}, parameters for {sorted(self._groups)}")
+        last = list(losses.total)[-1]
+        gradients = {
+            name: torch.autograd.grad(loss, self._groups[name], retain_graph=name != last, allow_unused=True)
+            for name, loss in losses.total.items()
+        }
+        norms = {name: float(_norm(parts)) for name, parts in gradients.items()}
+        totals = {name: float(loss.detach()) for name, loss in losses.total.items()}
+        if not all(math.isfinite(value) for value in (*totals.values(), *norms.values())):
+            self.progress.skipped += 1
+            return
+        optimisers = self.optimizers()
+        for (name, group), optimiser in zip(
+            self._groups.items(), optimisers if isinstance(optimisers, list) else [optimisers], strict=True
+        ):
+            clip = self.training_plan.clip
+            scale = min(1.0, clip / (norms[name] + 1e-6)) if clip is not None else 1.0
+            for parameter, gradient in zip(group, gradients[name], strict=True):
+                parameter.grad = gradient if gradient is None or scale == 1.0 else gradient * scale
+            for options in optimiser.param_groups:
+                options["lr"] = self._learning_rate(batch_index)
+            optimiser.step()
+        self._update_average()
+        self.progress.steps += 1
+        self._epoch_steps += 1
+        for name, value in {**totals, **losses.logged}.items():
+            self._epoch_losses[name] = self._epoch_losses.get(name, 0.0) + float(value)
+
+    def _learning_rate(self, batch_index: int) -> float:
+        plan = self.training_plan
+        if plan.schedule == "constant":
+            return plan.learning_rate
+        done = (self.current_epoch + batch_index / math.ceil(self.n / plan.batch_size)) / plan.max_epochs
+        return plan.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average is None or self.training_plan.ema is None:
+            return
+        # A short memory at first: the average would else remember the initial weights for 1/(1 - decay) steps.
+        decay = min(self.training_plan.ema, (1 + self.progress.steps) / (10 + self.progress.steps))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1.0 - decay)
+        for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    # -- validation --------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """Loss of one batch: minus the log-probability where the family has one, else the sum of its losses."""
+        x, position = batch
+        model: Any = self.average if self.average is not None else self.model
+        if hasattr(model, "log_prob"):
+            total = -float(model.log_prob(x).sum())
+        else:
+            losses = model.losses(x, torch.full_like(position, self.seed), position)
+            total = float(sum(losses.total.values())) * len(x)
+        self._validation.append((total, len(x)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the weights if they are the best so far; stop when none has been for too long."""
+        value = sum(total for total, _ in self._validation) / sum(count for _, count in self._validation)
+        self._validation.clear()
+        progress, epoch = self.progress, self.current_epoch + 1
+        if self._epoch_steps == 0:
+            raise TrainingError(f"every step of epoch {epoch} had a loss or gradient that is not finite")
+        if value < progress.best:  # NaN is not
+            progress.best, progress.best_epoch = value, epoch
+            save_weights(self.average if self.average is not None else self.model, self.folder / BEST)
+        patience = self.training_plan.patience
+        stale = patience is not None and epoch - (progress.best_epoch or 0) >= patience
+        progress.epochs = epoch
+        progress.finished = stale or epoch == self.training_plan.max_epochs
+        progress.seconds += time.monotonic() - self._clock
+        self._clock = time.monotonic()
+        if stale:
+            self.trainer.should_stop = True
+        figures = {f"train/{name}": total / self._epoch_steps for name, total in self._epoch_losses.items()}
+        figures |= {"validation": value, "validation/best": progress.best, "skipped": float(progress.skipped)}
+        assert self.logger is not None
+        self.logger.log_metrics(figures, step=epoch)
+
+    # -- resuming ----------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put our own state beside Lightning's."""
+        checkpoint["nonesuch"] = asdict(self.progress)
+
+    def restore_progress(self, state: dict[str, Any]) -> None:
+        """Take our own state out of a resume file."""
+        self.progress = FitProgress(**state)
+
+
+def _parameter_groups(model: GenerativeModel) -> dict[str, list[nn.Parameter]]:
+    # A family with several optimisers says which parameters are whose; one optimiser is called "main".
+    groups = getattr(model, "parameter_groups", None)
+    if groups is None:
+        return {"main": [parameter for parameter in model.parameters() if parameter.requires_grad]}
+    return {name: list(parameters) for name, parameters in groups().items()}
+
+
+def _norm(gradients: tuple[Tensor | None, ...]) -> Tensor:
+    return torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+
+
+def epoch_seed(seed: int, epoch: int, purpose: int) -> int:
+    """A 63-bit seed for one purpose in one epoch."""
+    return int(np.random.SeedSequence([seed, epoch, purpose]).generate_state(1, np.uint64)[0] >> 1)

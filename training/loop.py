@@ -1,0 +1,231 @@
+"""The one training loop: Lightning's Trainer around one adapter module, for every family.
+
+losses → optimisers → clip → moving average → validate on the whole split → keep the best. A run that was killed goes
+on from its last complete epoch, in the order it would have taken: batches, dropout and the addresses of whatever a
+loss draws are functions of (seed, epoch) alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from models.base import GenerativeModel, HasFit, HasLosses
+from training.adapter import BEST, Adapter, epoch_seed
+from training.checkpoints import load_weights, save_weights, write_whole
+from training.errors import TrainingError
+from training.progress import Bar, Reporter
+from training.recipe import Training
+
+__all__ = ["EpochBatches", "FitReport", "fit_model"]
+
+WEIGHTS = "model.safetensors"
+REPORT = "fit.json"
+_RESUME = "last.ckpt"
+_VALIDATION_BATCH = 1024
+_SECONDS_BETWEEN_RESUME_FILES = 2.0
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did.
+
+    Attributes:
+        epochs: epochs run; 0 for a closed form.
+        steps: optimisation steps taken.
+        skipped: steps left out because a loss or a gradient was not finite.
+        best_epoch: the epoch, from 1, whose weights were kept.
+        validation: their mean loss over the whole validation fold; minus the log-probability in nats where the
+            family has one.
+        seconds: time spent fitting, over every run that contributed.
+        resumed_at: epochs that an earlier, interrupted run had done; 0 if there was none.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    skipped: int = 0
+    best_epoch: int | None = None
+    validation: float | None = None
+    seconds: float = 0.0
+    resumed_at: int = 0
+
+
+def fit_model(
+    model: GenerativeModel,
+    training: Training | None,
+    train: Array,
+    validation: Array | None,
+    *,
+    seed: int,
+    folder: Path,
+    reporter: Reporter,
+    label: str = "fit",
+) -> FitReport:
+    """Fit a model in place; what is in ``folder`` already is used, not done again.
+
+    Args:
+        model: the untrained model; ends up in evaluation mode, on the CPU, with the best weights.
+        training: budget and optimiser; None for a closed form.
+        train: training rows [n, *shape].
+        validation: rows that early stopping looks at; None for a closed form.
+        seed: seed of everything random.
+        folder: the run's folder: resume file, TensorBoard log, final weights and report.
+        reporter: where to say how it goes.
+        label: what to call the fit there.
+
+    Raises:
+        TrainingError: it diverged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / REPORT).exists():
+        load_weights(model, folder / WEIGHTS)
+        return FitReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
+    started = time.monotonic()
+    rows = torch.from_numpy(train)
+    model.prepare(rows)
+    if training is None:
+        assert isinstance(model, HasFit)
+        model.fit(rows)
+        report = FitReport(seconds=time.monotonic() - started)
+    else:
+        assert isinstance(model, HasLosses)
+        assert validation is not None
+        report = _fit_by_gradients(model, training, rows, torch.from_numpy(validation), seed, folder, reporter, label)
+    model.eval().requires_grad_(False)
+    save_weights(model, folder / WEIGHTS)
+    write_whole(folder / REPORT, (json.dumps(asdict(report), indent=1) + "\n").encode())
+    return report
+
+
+def _fit_by_gradients(
+    model: GenerativeModel,
+    training: Training,
+    train: Tensor,
+    validation: Tensor,
+    seed: int,
+    folder: Path,
+    reporter: Reporter,
+    label: str,
+) -> FitReport:
+    adapter = Adapter(model, training, seed=seed, n=len(train), folder=folder)
+    resume = folder / _RESUME
+    # Lightning asks for worker processes and tells the world which accelerators it sees; rows in memory need neither.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings(), reporter.bar(label, training.max_epochs) as bar:
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning's, of torch
+        trainer = lightning.Trainer(
+            max_epochs=training.max_epochs,
+            accelerator="gpu" if torch.cuda.is_available() else "cpu",
+            devices=1,
+            precision="32-true" if training.precision == "32" else training.precision,
+            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+            callbacks=[_EveryEpoch(resume, bar)],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+        )
+        batches = DataLoader(_Rows(train), batch_size=None, sampler=EpochBatches(len(train), training.batch_size, seed))
+        starts = range(0, len(validation), _VALIDATION_BATCH)
+        whole = DataLoader(
+            _Rows(validation),
+            batch_size=None,
+            sampler=[list(range(start, min(start + _VALIDATION_BATCH, len(validation)))) for start in starts],
+        )
+        done = 0
+        if resume.exists():
+            adapter.restore_progress(torch.load(resume, weights_only=True)["nonesuch"])
+            done = adapter.progress.epochs
+            reporter.line(f"  {label}: goes on after epoch {done} of {training.max_epochs}")
+        if not adapter.progress.finished:
+            checkpoint = resume if resume.exists() else None
+            trainer.fit(adapter, batches, whole, ckpt_path=checkpoint, weights_only=True)
+    progress = adapter.progress
+    if progress.best_epoch is None:
+        raise TrainingError(f"{label}: no epoch ended with a finite validation loss; lower the learning rate")
+    load_weights(model.cpu(), folder / BEST)
+    return FitReport(
+        epochs=progress.epochs,
+        steps=progress.steps,
+        skipped=progress.skipped,
+        best_epoch=progress.best_epoch,
+        validation=progress.best,
+        seconds=progress.seconds,
+        resumed_at=done,
+    )
+
+
+class _EveryEpoch(lightning.Callback):
+    """Moves the bar, and writes the resume file: whole or not at all, and not more often than is worth it."""
+
+    def __init__(self, path: Path, bar: Bar):
+        self._path = path
+        self._bar = bar
+        self._last = -math.inf
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Called by Lightning after validation."""
+        assert isinstance(module, Adapter)
+        progress = module.progress
+        self._bar.update(progress.epochs, f"best validation {progress.best:.4f} at epoch {progress.best_epoch}")
+        if progress.finished or time.monotonic() - self._last >= _SECONDS_BETWEEN_RESUME_FILES:
+            draft = self._path.with_name(f".{self._path.name}")
+            trainer.save_checkpoint(draft)
+            draft.replace(self._path)
+            self._last = time.monotonic()
+
+
+class _Rows(Dataset[tuple[Tensor, Tensor]]):
+    """Rows in memory, fetched a batch at a time, with their positions."""
+
+    def __init__(self, rows: Tensor):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+        index = torch.tensor(positions, dtype=torch.int64)
+        return self._rows[index], index
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of positions 0 … n − 1 in an order that is a function of (seed, epoch); Lightning sets the epoch."""
+
+    def __init__(self, n: int, batch_size: int, seed: int):
+        self._n = n
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self._n / self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng(epoch_seed(self._seed, self._epoch, 0)).permutation(self._n)
+        for start in range(0, self._n, self._batch_size):
+            yield order[start : start + self._batch_size].tolist()

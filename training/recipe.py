@@ -1,0 +1,276 @@
+"""A recipe: one YAML file that names data, family, hyper-parameters, budget and anomaly section of one bundle."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from contract.support import Support
+from models.base import GenerativeModel, HasFit, HasLosses, family
+from training.errors import RecipeError
+
+__all__ = [
+    "Anomaly",
+    "Binarise",
+    "Data",
+    "FoldPlan",
+    "IdxData",
+    "MoonsData",
+    "Recipe",
+    "SklearnData",
+    "Training",
+    "build_model",
+    "family_of",
+    "load_recipe",
+    "parse_recipe",
+]
+
+Seed = Annotated[int, Field(ge=0, lt=2**53)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+RelativePath = Annotated[str, Field(min_length=1, description="Path relative to the data folder.")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SklearnData(_Part):
+    """A data set that comes with scikit-learn."""
+
+    loader: Literal["sklearn"]
+    set: Literal["breast_cancer", "digits"]
+    crop: tuple[int, int, int, int] | None = Field(
+        default=None, description="Top, left, height and width of the window kept of each picture; digits only."
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.crop is None:
+            return self
+        if self.set != "digits":
+            raise ValueError("only the pictures of 'digits' can be cropped")
+        top, left, height, width = self.crop
+        if min(top, left) < 0 or min(height, width) < 1 or top + height > 8 or left + width > 8:
+            raise ValueError("the crop (top, left, height, width) must lie within 8 × 8 pixels")
+        return self
+
+
+class MoonsData(_Part):
+    """Two interleaving half circles, made by scikit-learn."""
+
+    loader: Literal["moons"]
+    n: int = Field(ge=20, le=10**7)
+    noise: float = Field(ge=0, description="Standard deviation of the Gaussian noise.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class IdxData(_Part):
+    """Pictures in the idx format of MNIST, gzipped or not."""
+
+    loader: Literal["idx"]
+    train: RelativePath
+    test: RelativePath | None = Field(default=None, description="Pictures of the official test split, if there is one.")
+    description: Annotated[str, Field(min_length=1, description="The data set in words, with its source.")]
+
+
+Data = Annotated[SklearnData | MoonsData | IdxData, Field(discriminator="loader")]
+
+
+class Binarise(_Part):
+    """Each pixel is drawn once, 1 with probability equal to its intensity."""
+
+    seed: Seed
+
+
+class Training(_Part):
+    """Budget and optimiser of the one training loop."""
+
+    max_epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="cosine: the learning rate falls to 0 over max_epochs."
+    )
+    weight_decay: float = Field(default=0.0, ge=0)
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after this many epochs without a better validation; None: never."
+    )
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="Decay of the moving average of the weights that is kept; None: none."
+    )
+    clip: float | None = Field(default=None, gt=0, description="Largest norm of a gradient; None: not clipped.")
+    precision: Literal["32", "bf16-mixed"] = "32"
+
+
+class FoldPlan(_Part):
+    """Sizes of the folds. Calibration and reference follow from the number of rows."""
+
+    key: Seed = Field(default=0, description="Key of the hash that ranks the rows.")
+    test: Share = Field(default=0.2, description="Share of the rows held out; an official test split replaces it.")
+    validation: Share = Field(default=0.1, description="Share of the training rows that early stopping looks at.")
+
+
+class Anomaly(_Part):
+    """How a row is scored as strange."""
+
+    rows: Annotated[str, Field(min_length=1, description="Which rows count as ordinary, in words: 'benign tumours'.")]
+    direction: Literal["law", "low"] = Field(
+        default="law",
+        description="law: strange is what is rare under the law of the log-probability, on either side; "
+        "low: strange is a low log-probability alone.",
+    )
+
+
+class Recipe(_Part):
+    """All that a bundle is made from."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the bundle.")]
+    title: Annotated[str, Field(min_length=1, description="'This digit does not exist'.")]
+    description: Annotated[str, Field(min_length=1)]
+    licence: Annotated[str, Field(min_length=1, description="Licence of the bundle, with what the data's asks for.")]
+    family: str
+    data: Data
+    binarise: Binarise | None = None
+    ordinary: str | None = Field(default=None, description="Label of the rows to model; the others are anomalies.")
+    model: dict[str, Any] = Field(default={}, description="Hyper-parameters of the family.")
+    training: Training | None = Field(default=None, description="None for a family with a closed form.")
+    folds: FoldPlan = FoldPlan()
+    anomaly: Anomaly | None = None
+    seed: Seed = 0
+    tolerance: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="How far a metric may lie from the manifest's, by name, when it is measured again."
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _numbers(cls, model: dict[str, Any]) -> dict[str, Any]:
+        # YAML 1.1 reads 1e-3 as a string: only 1.0e-3 is a number to it.
+        for name, value in model.items():
+            if isinstance(value, str):
+                try:
+                    float(value)
+                except ValueError:
+                    continue
+                raise ValueError(f"{name}: YAML reads {value} as text; write it with a point, such as 1.0e-3")
+        return model
+
+    @field_validator("tolerance")
+    @classmethod
+    def _finite(cls, tolerance: dict[str, float]) -> dict[str, float]:
+        for name, value in tolerance.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name}: a tolerance must be finite")
+        return tolerance
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.ordinary is not None and not isinstance(self.data, SklearnData):
+            raise ValueError(f"ordinary: the loader {self.data.loader!r} has no labels")
+        pictures = isinstance(self.data, IdxData) or (isinstance(self.data, SklearnData) and self.data.set == "digits")
+        if self.binarise is not None and not pictures:
+            raise ValueError("binarise: only pictures have intensities to binarise")
+        return self
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key given twice, of which plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse_recipe(text: str, where: str = "recipe") -> Recipe:
+    """A recipe from YAML text.
+
+    Args:
+        text: YAML.
+        where: what to call it in errors.
+
+    Raises:
+        RecipeError: not YAML, or not a recipe; names the line or the field.
+    """
+    try:
+        given = yaml.load(text, Loader=_UniqueKeys)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RecipeError(f"{where}: {line}{error.problem or error}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(given, dict):
+        raise RecipeError(f"{where}: a recipe is a mapping of fields, not {type(given).__name__}")
+    try:
+        return Recipe.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{where}: {field}: {message}" if field else f"{where}: {message}") from None
+
+
+def load_recipe(path: Path) -> tuple[Recipe, str]:
+    """A recipe and its text.
+
+    Raises:
+        RecipeError: the file cannot be read, or is not a recipe.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: a folder, not a recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    return parse_recipe(text, str(path)), text
+
+
+def family_of(recipe: Recipe) -> type[GenerativeModel]:
+    """The family that a recipe names, checked against its sections.
+
+    Raises:
+        RecipeError: no such family, a training section too few or too many, or an anomaly section without a density.
+    """
+    try:
+        cls = family(recipe.family)
+    except KeyError as error:
+        raise RecipeError(f"{recipe.name}: family: {error.args[0]}") from None
+    if issubclass(cls, HasFit) and recipe.training is not None:
+        raise RecipeError(f"{recipe.name}: training: {recipe.family} has a closed form and takes no training section")
+    if issubclass(cls, HasLosses) and recipe.training is None:
+        raise RecipeError(f"{recipe.name}: training: {recipe.family} is trained by gradients and needs this section")
+    if recipe.anomaly is not None and not hasattr(cls, "log_prob"):
+        raise RecipeError(f"{recipe.name}: anomaly: {recipe.family} has no log-probability to score by")
+    return cls
+
+
+def build_model(recipe: Recipe, support: Support) -> GenerativeModel:
+    """The untrained model of a recipe, on the data's support.
+
+    Raises:
+        RecipeError: the family refuses the support or a hyper-parameter.
+    """
+    cls = family_of(recipe)
+    refusal = cls.accepts(support)
+    if refusal is not None:
+        raise RecipeError(f"{recipe.name}: family: {recipe.family} does not fit these data: {refusal}")
+    try:
+        inspect.signature(cls).bind(support, **recipe.model)
+    except TypeError as error:
+        raise RecipeError(f"{recipe.name}: model: {error}") from None
+    try:
+        return cls(support, **recipe.model)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{recipe.name}: model: {error}") from None
