@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic, perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -117,7 +117,7 @@ class RowCache:
         redis_timeout_seconds: float = 0.05,
         redis_queue_bytes: int = 32 * 2**20,
         secret: bytes = b"",
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
         observe: Callable[[str, int], None] | None = None,
     ):
         self.counters: Counter[str] = Counter()
@@ -251,18 +251,18 @@ class RowCache:
         """Fill what memory has; returns the positions of the rest."""
         if self._memory is None:
             return positions
-        started = time.perf_counter()
+        started = perf_counter()
         values = self._memory.get_many([fetch.keys[position] for position in positions], fetch.records.description)
         missing = _fill(fetch, positions, values, "hits_memory")
-        self._memory_price.observe(len(positions), time.perf_counter() - started)
+        self._memory_price.observe(len(positions), perf_counter() - started)
         return missing
 
     async def _look_in_redis(self, fetch: _Fetch, flight: _Flight, positions: list[int]) -> list[int]:
         assert self._redis is not None
-        started = time.perf_counter()
+        started = perf_counter()
         values = await self._redis.get_many([fetch.keys[position] for position in positions], fetch.records)
         if self._redis.state == "closed":  # the price of a failure is not the price of a look-up
-            self._redis_price.observe(len(positions), time.perf_counter() - started)
+            self._redis_price.observe(len(positions), perf_counter() - started)
         missing = _fill(fetch, positions, values, "hits_redis")
         gone = set(missing)
         found = [position for position in positions if position not in gone]
