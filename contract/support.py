@@ -168,7 +168,7 @@ class Support(BaseModel):
         """
         if rows.ndim < 1 or tuple(rows.shape[1:]) != self.shape:
             raise InputError(expected=f"rows of shape {list(self.shape)}", got=f"an array of shape {list(rows.shape)}")
-        values = rows.astype(np.float64, copy=False).reshape(len(rows), -1)
+        values = rows.astype(np.float64, copy=False).reshape(len(rows), self.size)
         good = (
             self.element.allowed(values)
             if self.element is not None
@@ -176,7 +176,7 @@ class Support(BaseModel):
         )
         if not good.all():
             row, index = (int(i) for i in np.argwhere(~good)[0])
-            raise self._unexpected(row, index, rows.reshape(len(rows), -1)[row, index].item())
+            raise self._unexpected(row, index, rows.reshape(len(rows), self.size)[row, index].item())
         return np.ascontiguousarray(rows, dtype=self.dtype)
 
     def rows_to_array(self, rows: Sequence[Any]) -> Array:
@@ -312,6 +312,8 @@ def _words(value: Any) -> str:
     if isinstance(value, str):
         return f"the string {value[:40]!r}"
     if isinstance(value, bool | int | float):
+        if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print very long integers
+            return f"an integer of {value.bit_length()} bits"
         text = str(value).lower() if isinstance(value, bool) else repr(value)
         return text if len(text) <= 40 else f"{text[:37]}..."
     if isinstance(value, list | tuple):

@@ -17,7 +17,7 @@ SCORES = np.array([-1.5, 0.0, 0.0, 2.25])
 def files() -> dict[str, bytes]:
     """Every file of the example bundle but its manifest. The graphs are opaque bytes: the contract never reads them."""
     return {
-        CARD: "# Two numbers\n\nAn example.\n".encode(),
+        CARD: b"# Two numbers\n\nAn example.\n",
         GOLDENS: write_arrays({"x": np.zeros((3, 2))}),
         CALIBRATION: write_arrays({"scores": SCORES}),
         "latent.onnx": b"graph: latent",
@@ -73,7 +73,7 @@ def manifest_fields() -> dict[str, Any]:
                 ],
             },
         },
-        "refusals": {name: "the example has none" for name in ("latent", "decode", "encode")},
+        "refusals": dict.fromkeys(("latent", "decode", "encode"), "the example has none"),
         "graphs": {
             name: {"file": f"{name}.onnx", "row_multiple": 1} for name in ("latent", "decode", "log_prob", "score")
         },
