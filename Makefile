@@ -50,7 +50,7 @@ bench: $(TEST_VENV)/.stamp ## run the scripts in benchmarks/
 	done; test -n "$$found" || { echo "benchmarks/ holds no script yet" >&2; exit 2; }
 
 schema: $(TEST_VENV)/.stamp ## write docs/manifest.schema.json from the manifest's model
-	@$(TEST_VENV)/bin/nonesuch schema docs/manifest.schema.json
+	@$(IN_TEST_VENV) python -m commands.schema docs/manifest.schema.json
 
 clean: ## remove both environments and the tools' caches
 	rm -rf $(VENV) $(TEST_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from contract.digest import bundle_digest, sha256
+from contract.digest import CanonicalizationError, bundle_digest, sha256
 from contract.errors import BundleError
 from contract.manifest import FileEntry, Manifest
 
@@ -68,7 +68,7 @@ class Bundle:
         scores = read_arrays(self.path(calibration.file)).get("scores")
         if scores is None or scores.dtype != np.float64 or scores.shape != (calibration.n,):
             raise BundleError(f"{self.folder}: {calibration.file} must hold {calibration.n} float64 'scores'")
-        if np.isnan(scores).any() or (np.diff(scores) < 0).any():
+        if np.isnan(scores).any() or (scores[1:] < scores[:-1]).any():
             raise BundleError(f"{self.folder}: the calibration scores must be numbers in ascending order")
         return scores
 
@@ -85,10 +85,9 @@ def open_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: no {MANIFEST}")
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the manifest"
-        raise BundleError(f"{folder}: {MANIFEST}: {where}: {first['msg']}") from None
+        digest = bundle_digest(manifest)
+    except (ValidationError, CanonicalizationError) as error:
+        raise BundleError(f"{folder}: {MANIFEST}: {_words(error)}") from None
     if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
         raise BundleError(f"{folder}: the manifest says {manifest.name}/{manifest.version}")
     present = set()
@@ -102,7 +101,15 @@ def open_bundle(folder: Path) -> Bundle:
         data = (folder / name).read_bytes()
         if len(data) != entry_of.size or sha256(data) != entry_of.sha256:
             raise BundleError(f"{folder}: {name!r} is corrupt: its size or SHA-256 differs from the manifest's")
-    return Bundle(folder, manifest, bundle_digest(manifest))
+    return Bundle(folder, manifest, digest)
+
+
+def _words(error: ValidationError | CanonicalizationError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the manifest"
+    return f"{where}: {first['msg']}"
 
 
 def list_versions(root: Path) -> dict[str, list[int]]:
@@ -133,7 +140,11 @@ def write_bundle(root: Path, manifest: Mapping[str, Any], files: Mapping[str, by
         BundleError: the version exists already, or the manifest is incoherent.
     """
     entries = {name: FileEntry(size=len(data), sha256=sha256(data)) for name, data in sorted(files.items())}
-    checked = Manifest.model_validate({**manifest, "files": entries})
+    try:
+        checked = Manifest.model_validate({**manifest, "files": entries})
+        bundle_digest(checked)
+    except (ValidationError, CanonicalizationError) as error:
+        raise BundleError(f"{MANIFEST}: {_words(error)}") from None
     target = root / checked.name / str(checked.version)
     if target.exists():
         raise BundleError(f"{target} exists already; a version is never written twice")
@@ -158,10 +169,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         BundleError: not an npz file, or one with objects in it.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise BundleError(f"{path}: {error}") from None
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds of error over bytes that are no npz file
+        raise BundleError(f"{path}: not a readable npz file of arrays: {error}") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise BundleError(f"{path}: {name!r} is not an array")
+    return arrays
 
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -173,6 +188,6 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(arrays):
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), member.getvalue())
     return buffer.getvalue()

@@ -9,11 +9,12 @@ import hashlib
 from typing import Any
 
 import rfc8785
+from rfc8785 import CanonicalizationError
 
 from contract.capabilities import Capability
 from contract.manifest import Manifest
 
-__all__ = ["bundle_digest", "canonical", "program_digest", "sha256"]
+__all__ = ["CanonicalizationError", "bundle_digest", "canonical", "program_digest", "sha256"]
 
 
 def sha256(data: bytes) -> str:
@@ -22,7 +23,11 @@ def sha256(data: bytes) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """The canonical form of a JSON value (RFC 8785). Numbers must be finite and integers below 2**53."""
+    """The canonical form of a JSON value (RFC 8785).
+
+    Raises:
+        CanonicalizationError: a number is not finite, or an integer beyond 2**53.
+    """
     return rfc8785.dumps(value)
 
 

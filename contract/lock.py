@@ -17,7 +17,7 @@ def read_lock(root: Path) -> dict[str, str]:
     """Pinned digests by ``NAME/VERSION``; empty where the folder has no lock.
 
     Raises:
-        BundleError: a line that cannot be read.
+        BundleError: a line that cannot be read, or a version pinned twice.
     """
     path = root / LOCK
     if not path.exists():
@@ -29,6 +29,8 @@ def read_lock(root: Path) -> dict[str, str]:
         match = _LINE.match(line)
         if match is None:
             raise BundleError(f"{path}:{number}: expected 'NAME/VERSION DIGEST', got {line!r}")
+        if match[1] in pins:
+            raise BundleError(f"{path}:{number}: {match[1]} is pinned twice")
         pins[match[1]] = match[2]
     return pins
 
