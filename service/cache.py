@@ -26,7 +26,7 @@ from service.redis_layer import RedisLayer
 __all__ = ["CacheReport", "Compute", "RowCache", "row_keys"]
 
 Compute = Callable[[NDArray[np.int64]], Awaitable[Mapping[str, NDArray[Any]]]]
-"""Given the positions [m] of the rows that are missing, computes their outputs, arrays [m, …] by name."""
+"""Given the positions [m], ascending, of the rows that are missing, computes their outputs, arrays [m, …] by name."""
 
 _SLICE = 1000  # rows handled between two looks at the event loop: about a millisecond
 _FLIGHTS = 2  # flights that a row may join before it is computed on its own account
@@ -245,7 +245,7 @@ class RowCache:
             if left:
                 await other.over.wait()
                 undelivered += self._take(fetch, other, left)
-        return undelivered
+        return sorted(undelivered)
 
     def _look_in_memory(self, fetch: _Fetch, positions: list[int]) -> list[int]:
         """Fill what memory has; returns the positions of the rest."""

@@ -57,9 +57,9 @@ class RedisServer:
         self.kill()
         self._socket.unlink(missing_ok=True)
         log = self._folder / "log"
+        where = ["--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._folder), "--logfile", str(log)]
         self._process = subprocess.Popen(
-            [find_redis_server(), "--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._folder)]
-            + ["--save", "", "--appendonly", "no", "--logfile", str(log), *self._options],
+            [find_redis_server(), *where, "--save", "", "--appendonly", "no", *self._options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

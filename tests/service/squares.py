@@ -44,6 +44,7 @@ class Asker:
         array = np.asarray(rows, dtype=np.int64)
 
         async def compute(positions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+            assert (np.diff(positions) > 0).all()
             self.computed.append(array[positions].tolist())
             error = self.error
             if self.gate is not None:

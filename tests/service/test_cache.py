@@ -245,6 +245,24 @@ def test_when_all_fail_each_hears_of_its_own_failure_and_nothing_is_left_behind(
     asyncio.run(scenario())
 
 
+def test_rows_that_two_leaders_failed_to_deliver_are_computed_in_their_own_order():
+    async def scenario():
+        asker = Asker(RowCache())
+        asker.gate = asyncio.Event()
+        asker.error = RuntimeError("both leaders")
+        leaders = [asyncio.create_task(asker.ask(rows)) for rows in ([2, 4], [1, 3])]
+        await settle()
+        asker.error = None
+        follower = asyncio.create_task(asker.ask([1, 2, 3, 4]))
+        await settle()
+        asker.gate.set()
+        assert await follower == CacheReport(misses=4)
+        assert asker.computed[-1] == [1, 2, 3, 4]
+        assert all(await asyncio.gather(*leaders, return_exceptions=True))
+
+    asyncio.run(scenario())
+
+
 def test_a_deadline_around_a_fetch_ends_its_waiting_only():
     async def scenario():
         asker = Asker(RowCache())
