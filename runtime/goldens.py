@@ -14,7 +14,7 @@ from contract.errors import BundleError, InputError
 from runtime.loop import run_program
 from runtime.model import LoadedModel
 
-__all__ = ["GoldenReport", "check_goldens", "make_goldens"]
+__all__ = ["GoldenReport", "check_goldens", "golden_questions", "make_goldens"]
 
 _ADDRESSES = {
     "seed": np.array([42, 42, 42, 0, 2**53 - 1], dtype=np.int64),
@@ -66,6 +66,15 @@ def make_goldens(model: LoadedModel, rows: NDArray[Any]) -> bytes:
     return write_arrays(arrays)
 
 
+def golden_questions(model: LoadedModel) -> dict[Capability, dict[str, NDArray[Any]]]:
+    """The questions alone: program inputs, arrays [n, …] by name, for every capability.
+
+    Raises:
+        BundleError: goldens are missing or unreadable, or leave a capability out.
+    """
+    return _questions(model, read_arrays(model.bundle.path(GOLDENS)))
+
+
 def check_goldens(model: LoadedModel) -> GoldenReport:
     """Ask the golden questions again.
 
@@ -74,11 +83,7 @@ def check_goldens(model: LoadedModel) -> GoldenReport:
     """
     arrays = read_arrays(model.bundle.path(GOLDENS))
     worst, equal, compared = 0.0, True, 0
-    for capability in model.manifest.capabilities:
-        prefix = f"{capability}.in."
-        inputs = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-        if not inputs:
-            raise BundleError(f"{model.bundle.folder}: {GOLDENS} has no question for {capability}")
+    for capability, inputs in _questions(model, arrays).items():
         try:
             answers = run_program(model, capability, inputs)
         except InputError as error:
@@ -92,6 +97,16 @@ def check_goldens(model: LoadedModel) -> GoldenReport:
             equal = equal and np.array_equal(answer, golden, equal_nan=golden.dtype.kind == "f")
             compared += len(golden)
     return GoldenReport(bit_equal=equal, worst=worst, rows=compared)
+
+
+def _questions(model: LoadedModel, arrays: dict[str, NDArray[Any]]) -> dict[Capability, dict[str, NDArray[Any]]]:
+    questions: dict[Capability, dict[str, NDArray[Any]]] = {}
+    for capability in model.manifest.capabilities:
+        prefix = f"{capability}.in."
+        questions[capability] = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        if not questions[capability]:
+            raise BundleError(f"{model.bundle.folder}: {GOLDENS} has no question for {capability}")
+    return questions
 
 
 def _codes(model: LoadedModel, codes: NDArray[Any] | None) -> NDArray[Any]:
