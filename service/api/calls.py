@@ -1,0 +1,229 @@
+"""From an HTTP request to a use case and back: the same for every POST."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive
+
+from contract.capabilities import Capability
+from service.api import codecs
+from service.api.problems import ProblemError, responses
+from service.errors import DeadlineExceeded
+from service.operations import Answer, Operations
+from service.parts import Parts
+
+__all__ = ["DisconnectWatch", "parts_of", "post", "require_started", "timeout_of"]
+
+Asked = TypeVar("Asked", bound=BaseModel)
+Asked_contra = TypeVar("Asked_contra", bound=BaseModel, contravariant=True)
+
+# A request that is answered sooner is not worth a task that watches for its client to leave.
+WATCH_AFTER_SECONDS = 0.05
+
+PROBLEMS = (
+    "unparsable",
+    "unknown-model",
+    "not-acceptable",
+    "capability-not-supported",
+    "body-too-large",
+    "unsupported-media-type",
+    "invalid-request",
+    "invalid-input",
+    "answer-too-large",
+    "internal-error",
+    "overloaded",
+    "starting",
+    "draining",
+    "deadline-exceeded",
+)
+
+REQUEST_HEADERS = [
+    {
+        "name": "X-Timeout-Ms",
+        "in": "header",
+        "description": "How long the answer may take, in milliseconds; after that it is dropped (504).",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "An id of the caller's choice, for logs; it comes back. One is made up when absent.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+]
+
+ANSWER_HEADERS = {
+    "Nonesuch-Cache": {
+        "description": "Whether the rows came from the cache: all of them, some, none, or it was not worth a look.",
+        "schema": {"type": "string", "enum": ["hit", "partial", "miss", "bypass"]},
+    },
+    "Nonesuch-Digest": {"description": "Digest of the bundle that answered.", "schema": {"type": "string"}},
+    "X-Request-Id": {"description": "The request's id.", "schema": {"type": "string"}},
+}
+
+
+class UseCase(Protocol[Asked_contra]):
+    """A route: hands a validated request to an operation."""
+
+    def __call__(self, operations: Operations, asked: Asked_contra, deadline: float, /) -> Awaitable[Answer]: ...
+
+
+def post(
+    router: APIRouter,
+    path: str,
+    *,
+    capability: Capability,
+    takes: type[Asked],
+    gives: type[BaseModel],
+    examples: Mapping[str, Any],
+) -> Callable[[UseCase[Asked]], UseCase[Asked]]:
+    """Register a use case under a path, with its OpenAPI description.
+
+    The framework does the routing and the description; bodies are read, checked and written by ``codecs``, because
+    validating every number of a large array one by one would cost more than most models do.
+    """
+
+    def register(use: UseCase[Asked]) -> UseCase[Asked]:
+        async def endpoint(request: Request) -> Response:
+            return await _answer(request, capability, takes, use)
+
+        text = inspect.getdoc(use) or ""
+        summary, _, description = text.partition("\n\n")
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            operation_id=path.strip("/").replace("-", "_"),
+            summary=summary.rstrip("."),
+            description=" ".join(description.split()),
+            response_model=None,
+            responses={
+                200: {"model": gives, "description": "The answer.", "headers": ANSWER_HEADERS},
+                **responses(*PROBLEMS),
+            },
+            openapi_extra={
+                "parameters": REQUEST_HEADERS,
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        codecs.JSON: {
+                            "schema": {"$ref": f"#/components/schemas/{takes.__name__}"},
+                            "examples": dict(examples),
+                        }
+                    },
+                },
+            },
+        )
+        return use
+
+    return register
+
+
+async def _answer(request: Request, capability: Capability, takes: type[Asked], use: UseCase[Asked]) -> Response:
+    parts = parts_of(request)
+    require_started(parts)
+    codecs.check_headers(request)
+    seconds = timeout_of(request, parts)
+    deadline = time.perf_counter() + seconds
+    try:
+        with parts.budget.reserve() as room:
+            async with asyncio.timeout(seconds):
+                body = await codecs.read_body(request, parts.settings.max_json_bytes, room)
+                asked = codecs.parse(body, takes)
+                del body
+                with DisconnectWatch(request.receive):
+                    answer = await use(parts.operations, asked, deadline)
+                content = await codecs.dump_large(answer.body)
+    except TimeoutError:
+        raise DeadlineExceeded(f"the answer was not ready within {seconds * 1000:.0f} ms") from None
+    rows = next(len(part) for part in answer.body.values() if isinstance(part, np.ndarray))
+    parts.metrics.answered(answer.model.manifest.name, capability, rows, answer.cache)
+    return Response(
+        content,
+        media_type=codecs.JSON,
+        headers={"Nonesuch-Cache": answer.cache, "Nonesuch-Digest": answer.model.digest},
+    )
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that a request came to."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def require_started(parts: Parts) -> None:
+    """Refuse until the bundles have been looked at once; before that, no model is known to be unknown.
+
+    Raises:
+        ProblemError: 503.
+    """
+    if not parts.catalogue.ready:
+        raise ProblemError("starting", "the bundles are being verified", headers={"Retry-After": "1"})
+
+
+def timeout_of(request: Request, parts: Parts) -> float:
+    """Seconds that a request may take.
+
+    Raises:
+        ProblemError: 422 when X-Timeout-Ms is not a whole number of milliseconds that the settings allow.
+    """
+    given = request.headers.get("x-timeout-ms")
+    if given is None:
+        return parts.settings.default_timeout_ms / 1000.0
+    most = parts.settings.max_timeout_ms
+    if not (given.isascii() and given.isdigit() and len(given) <= 12 and 1 <= int(given) <= most):
+        expected = f"a whole number of milliseconds from 1 to {most}"
+        raise ProblemError(
+            "invalid-request",
+            f"the header X-Timeout-Ms: expected {expected}, got {given[:40]!r}",
+            field="X-Timeout-Ms",
+            expected=expected,
+            got=given[:40],
+        )
+    return int(given) / 1000.0
+
+
+class DisconnectWatch:
+    """Cancels the task that runs the ``with`` block when the client leaves; the block then ends in ClientDisconnect."""
+
+    def __init__(self, receive: Receive, after: float = WATCH_AFTER_SECONDS):
+        self._receive = receive
+        self._after = after
+        self._gone = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> DisconnectWatch:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(self._after, self._start)
+        return self
+
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and isinstance(error, asyncio.CancelledError) and self._task.uncancel() == 0:
+            raise ClientDisconnect() from None

@@ -1,0 +1,201 @@
+"""JSON in and out: header checks, bounded reading, orjson both ways.
+
+Arrays go straight from numpy to JSON. Numbers that JSON lacks become the strings "NaN", "Infinity" and "-Infinity",
+as in the JSON mapping of Protocol Buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from service.api.problems import ProblemError, explain
+from service.limits import Reservation
+
+__all__ = ["JSON", "accepts", "check_headers", "dump", "dump_large", "parse", "read_body"]
+
+JSON = "application/json"
+Body = TypeVar("Body", bound=BaseModel)
+
+# Encoding holds the interpreter; an answer beyond this is encoded in pieces, and the event loop breathes in between.
+PIECE_BYTES = 2**20
+
+
+# -- in --------------------------------------------------------------------------------------------------------
+
+
+def accepts(header: str | None, media_type: str = JSON) -> bool:
+    """Whether an Accept header allows a media type (RFC 9110, 12.5.1): the most specific range that matches decides."""
+    if header is None or not header.strip():
+        return True
+    main = media_type.partition("/")[0]
+    ranks = {media_type: 3, f"{main}/*": 2, "*/*": 1}
+    best, quality = 0, 0.0
+    for part in header.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        rank = ranks.get(name, 0)
+        if rank > best:
+            weight = next((p[2:].strip() for p in parameters if p.startswith("q=")), "1")
+            try:
+                best, quality = rank, float(weight)
+            except ValueError:
+                best, quality = rank, 1.0
+    return quality > 0
+
+
+def check_headers(request: Request) -> None:
+    """Refuse types that the call neither takes nor gives, before a byte of the body is read.
+
+    Raises:
+        ProblemError: 406, or 415.
+    """
+    headers = request.headers
+    accept = headers.get("accept")
+    if not accepts(accept):
+        raise ProblemError("not-acceptable", f"the answer is {JSON}, which Accept: {accept} excludes", expected=JSON)
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise ProblemError(
+            "unsupported-media-type", f"compressed bodies are not taken (Content-Encoding: {encoding})", got=encoding
+        )
+    given = headers.get("content-type")
+    name, _, parameters = (given or "").partition(";")
+    charset = next(
+        (
+            p.partition("=")[2].strip(' "').lower()
+            for p in parameters.split(";")
+            if p.strip().lower().startswith("charset=")
+        ),
+        "utf-8",
+    )
+    if name.strip().lower() != JSON or charset not in ("utf-8", "utf8", "us-ascii"):
+        said = f"Content-Type: {given}" if given else "there is no header Content-Type"
+        raise ProblemError(
+            "unsupported-media-type", f"expected Content-Type: {JSON}, got {said}", expected=JSON, got=given
+        )
+
+
+async def read_body(request: Request, limit: int, room: Reservation) -> bytes:
+    """The body, at most ``limit`` bytes, for which room is reserved before they are read.
+
+    Raises:
+        ProblemError: 413.
+        Overloaded: no room for so many bytes now.
+        ClientDisconnect: the client left before the end.
+    """
+    declared = request.headers.get("content-length")
+    length = int(declared) if declared is not None and declared.isdigit() else None
+    if length is not None:
+        _check_size(length, limit)
+        room.grow(length)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect()
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        _check_size(size, limit)
+        if length is None:
+            room.grow(len(chunk))
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        # The rest of the body will not be read, so the connection cannot be used again.
+        raise ProblemError(
+            "body-too-large",
+            f"the body may have {limit} bytes at most",
+            headers={"Connection": "close"},
+            expected=f"at most {limit} bytes",
+        )
+
+
+def parse(body: bytes, model: type[Body]) -> Body:
+    """A JSON body as a request model.
+
+    Raises:
+        ProblemError: 400 when it is not JSON, 422 when it does not fit the model.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if not body.strip():
+            raise ProblemError("unparsable", "the body is empty; expected a JSON object") from None
+        raise ProblemError(
+            "unparsable", f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise explain(error, model) from None
+
+
+# -- out -------------------------------------------------------------------------------------------------------
+
+
+def dump(value: Any) -> bytes:
+    """JSON of a value that may hold numpy arrays and non-finite numbers, in one piece."""
+    return orjson.dumps(_plain(value), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+async def dump_large(body: Mapping[str, Any]) -> bytes:
+    """The same bytes as ``dump`` gives, with the event loop served between pieces of a large array."""
+    large = {
+        name
+        for name, value in body.items()
+        if isinstance(value, np.ndarray) and value.ndim and value.nbytes > PIECE_BYTES
+    }
+    if not large:
+        return dump(body)
+    out: list[bytes] = []
+    for name, value in body.items():
+        out += [b"," if out else b"{", orjson.dumps(name), b":"]
+        if name not in large:
+            out.append(dump(value))
+            continue
+        rows = max(1, PIECE_BYTES * len(value) // value.nbytes)
+        for start in range(0, len(value), rows):
+            out += [b"," if start else b"[", dump(value[start : start + rows])[1:-1]]
+            await asyncio.sleep(0)
+        out.append(b"]")
+    out.append(b"}")
+    return b"".join(out)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _name(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return value
+
+
+def _array(array: NDArray[Any]) -> Any:
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            named = array.astype(object)
+            named[np.isnan(array)] = "NaN"
+            named[np.isposinf(array)] = "Infinity"
+            named[np.isneginf(array)] = "-Infinity"
+            return named.tolist()
+    return array if array.flags.c_contiguous and array.ndim else array.tolist()
+
+
+def _name(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

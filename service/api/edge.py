@@ -1,0 +1,105 @@
+"""The outermost layer: request ids, headers that every answer carries, metrics, and the last resort for errors."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import ProblemError, problem_of
+from service.telemetry import Metrics
+
+__all__ = ["CLIENT_LEFT", "Edge", "respond"]
+
+CLIENT_LEFT = 499
+"""Status by which metrics and logs name a request whose client left before the answer; nobody ever receives it."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+log = structlog.get_logger("nonesuch.http")
+
+
+class Edge:
+    """ASGI middleware around the whole application.
+
+    Args:
+        app: what is inside.
+        metrics: told of every request.
+        access_log: whether to log a line for each.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, access_log: bool = False):
+        self._app = app
+        self._metrics = metrics
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None or status:
+                log.exception("request failed", request_id=request_id, method=scope["method"], route=_route(scope))
+            if status:
+                raise  # the answer has begun; the server can only cut the connection
+            problem = problem or ProblemError(
+                "internal-error", "something went wrong that is not the request's fault", status=500
+            )
+            await respond(Request(scope, receive), problem)(scope, receive, send_on)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.request(_route(scope), scope["method"], status, seconds)
+            if self._access_log:
+                log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    seconds=round(seconds, 6),
+                    request_id=request_id,
+                )
+
+
+def respond(request: Request, problem: ProblemError) -> Response:
+    """The response that tells a client of a problem: a page for a browser that opens an address, else the document."""
+    from service.web.pages import problem_page, wants_page
+
+    request_id: str = request.state.request_id
+    if request.method in ("GET", "HEAD") and wants_page(request):
+        return problem_page(request, problem)
+    return problem.response(request_id)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _route(scope: Scope) -> str:
+    """The template of the path, so that metrics have as many labels as there are routes."""
+    return getattr(scope.get("route"), "path", None) or "other"

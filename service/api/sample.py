@@ -1,0 +1,80 @@
+"""POST /sample."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from fastapi import APIRouter
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.api import examples
+from service.api.calls import post
+from service.api.schemas import ADDRESS_LIMIT, AnswerHead, Asked, Knobs
+from service.operations import Answer, Operations
+
+__all__ = ["SampleAnswer", "SampleRequest", "router"]
+
+router = APIRouter(tags=["questions"])
+
+
+class SampleRequest(Asked):
+    """Which samples to draw."""
+
+    n: int = Field(default=1, ge=1, lt=ADDRESS_LIMIT, description="How many rows.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=ADDRESS_LIMIT,
+        description="Seed of the samples, in [0, 2**53); chosen at random and returned when absent.",
+    )
+    start: int = Field(
+        default=0, ge=0, lt=ADDRESS_LIMIT, description="The first row; rows start ... start + n - 1 are returned."
+    )
+    condition: dict[str, Any] = Field(default={}, description="What to condition on, by name; see the model's card.")
+    parameters: Knobs = Field(
+        default={}, description="Knobs by name, such as `temperature`: a number, or a list of one number a row."
+    )
+
+    @model_validator(mode="after")
+    def _addressable(self) -> Self:
+        if self.start + self.n > ADDRESS_LIMIT:
+            raise PydanticCustomError(
+                "not_addressable",
+                "expected start + n to be at most 2**53, got {got}",
+                {"got": self.start + self.n},
+            )
+        return self
+
+
+class SampleAnswer(AnswerHead):
+    """Samples and their address."""
+
+    seed: int = Field(description="The seed; with the row's number it is the address of a sample.")
+    start: int = Field(description="Number of the first row.")
+    n: int = Field(description="How many rows.")
+    parameters: dict[str, Any] = Field(description="Every knob with the value that was used.")
+    columns: list[str] | None = Field(default=None, description="Names of the columns, for models that have them.")
+    rows: list[list[Any]] = Field(
+        description="The samples, in the data's own units; each nested as the model's `support.shape` says. "
+        'Numbers that JSON lacks are "NaN", "Infinity" and "-Infinity".'
+    )
+
+
+@post(router, "/sample", capability="sample", takes=SampleRequest, gives=SampleAnswer, examples=examples.SAMPLE)
+async def sample(operations: Operations, asked: SampleRequest, deadline: float) -> Answer:
+    """Draw samples.
+
+    Sample `row` of `seed` is the same whoever draws it, alone or among a thousand, today or next year: bit for bit
+    within one numeric profile.
+    """
+    return await operations.sample(
+        asked.model,
+        asked.version,
+        n=asked.n,
+        seed=asked.seed,
+        start=asked.start,
+        condition=asked.condition,
+        parameters=asked.parameters,
+        deadline=deadline,
+    )

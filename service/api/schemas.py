@@ -1,0 +1,91 @@
+"""What requests and answers have in common, as pydantic models.
+
+Requests are validated by them, but for the numbers inside ``rows``, ``records`` and ``codes``: those are
+checked against the model's own support, all at once. Answers are only described by them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from contract.randomness import ADDRESS_LIMIT
+
+__all__ = ["ADDRESS_LIMIT", "AnswerHead", "Asked", "AskedAbout", "Knobs", "Nested", "Number", "Values"]
+
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+"""A JSON number, or the name of one that JSON lacks."""
+
+_NESTED: dict[str, Any] = {"type": "array", "items": {"type": "array", "items": {}}}
+
+Nested = Annotated[list[Any], WithJsonSchema(_NESTED)]
+"""Rows or codes, one list each."""
+
+Records = Annotated[
+    list[Any], WithJsonSchema({"type": "array", "items": {"type": "object", "additionalProperties": {}}})
+]
+
+Values = Annotated[list[Number], Field(description="One number a row.")]
+
+Knobs = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]},
+        }
+    ),
+]
+
+
+class Asked(BaseModel):
+    """What every request names."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str = Field(min_length=1, max_length=63, description="Name of a model; GET /models lists them.")
+    version: int | None = Field(default=None, ge=1, description="Version of the model; the highest when absent.")
+
+
+class AskedAbout(Asked):
+    """A request about data rows: exactly one of ``rows`` and ``records``."""
+
+    rows: Nested | None = Field(
+        default=None,
+        description="Rows as lists of numbers, nested as the model's `support.shape` says, or flat. Categories are "
+        'given by index or label, missing values as null; "NaN", "Infinity" and "-Infinity" name what JSON lacks.',
+    )
+    records: Records | None = Field(
+        default=None, description="Rows as objects by column name, for models whose columns have names."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in ("rows", "records") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "exactly_one",
+                "expected exactly one of 'rows' and 'records', got {got}",
+                {"got": "both" if given else "neither"},
+            )
+        if not getattr(self, given[0]):
+            raise PydanticCustomError(
+                "no_rows", "expected at least one row in {name}, got none", {"name": repr(given[0])}
+            )
+        return self
+
+
+class AnswerHead(BaseModel):
+    """Which bundle answered, and in which numeric profile."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Version that answered.")
+    digest: str = Field(description="Digest of the bundle that answered.")
+    profile: str = Field(
+        description="Numeric profile: ONNX Runtime version, provider, CPU feature level, threads. "
+        "Within one profile the same question gets the same bits."
+    )

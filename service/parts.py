@@ -1,0 +1,33 @@
+"""The parts of a running service, as the routes see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.cache import RowCache
+from service.catalogue import Catalogue
+from service.limits import ByteBudget
+from service.operations import Operations
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.telemetry import Metrics
+
+__all__ = ["Parts"]
+
+
+@dataclass
+class Parts:
+    """What a request needs; one per application, in ``app.state.parts``.
+
+    Attributes:
+        draining: set when the process was told to stop; the service answers on, but says that it is not ready.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    budget: ByteBudget
+    catalogue: Catalogue
+    cache: RowCache
+    scheduler: Scheduler
+    operations: Operations
+    draining: bool = False

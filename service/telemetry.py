@@ -1,0 +1,136 @@
+"""What the service says of itself: Prometheus metrics and log lines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as PLAIN
+from prometheus_client.exposition import generate_latest as generate_plain
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+__all__ = ["Metrics", "configure_logging"]
+
+# A second series for every counter, with the time of its first increment, that nobody reads.
+disable_created_metrics()  # type: ignore[no-untyped-call,unused-ignore]
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+
+class Metrics:
+    """Prometheus metrics of one application.
+
+    Children are kept in dictionaries of our own: looking one up by labels through the client costs more than the
+    increment.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "nonesuch_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "nonesuch_request_seconds",
+            "Time from the request's head to the answer's end.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._rows = Counter("nonesuch_rows", "Rows answered.", ["model", "capability"], registry=self.registry)
+        self._cache = Counter(
+            "nonesuch_cache_answers",
+            "Answers by what the cache gave: hit, partial, miss, or bypass where it was not worth a look.",
+            ["model", "capability", "result"],
+            registry=self.registry,
+        )
+        self._events = Counter(
+            "nonesuch_cache_events", "What happened in the cache, by rows.", ["event"], registry=self.registry
+        )
+        self._batch = Histogram(
+            "nonesuch_batch_rows", "Rows in one run of a graph.", ["model"], buckets=ROWS, registry=self.registry
+        )
+        self._run = Histogram(
+            "nonesuch_run_seconds", "Time of one run of a graph.", ["model"], buckets=SECONDS, registry=self.registry
+        )
+        self._children: dict[tuple[Any, ...], Any] = {}
+
+    def gauge(self, name: str, words: str, read: Callable[[], float]) -> None:
+        """A figure that is read when somebody asks for it."""
+        Gauge(name, words, registry=self.registry).set_function(read)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered; ``route`` is the path's template, never the path itself."""
+        self._child(self._requests, route, method, str(status)).inc()
+        self._child(self._seconds, route).observe(seconds)
+
+    def answered(self, model: str, capability: str, rows: int, cache: str) -> None:
+        """A model answered a question about so many rows."""
+        self._child(self._rows, model, capability).inc(rows)
+        self._child(self._cache, model, capability, cache).inc()
+
+    def cache_event(self, event: str, times: int) -> None:
+        """Something happened in the cache so many times."""
+        self._child(self._events, event).inc(times)
+
+    def ran(self, model: str, rows: int, seconds: float) -> None:
+        """A graph of a model ran over so many rows."""
+        self._child(self._batch, model).observe(rows)
+        self._child(self._run, model).observe(seconds)
+
+    def exposition(self, accept: str | None) -> tuple[bytes, str]:
+        """All metrics, and their content type: OpenMetrics for a scraper that asks for it, else Prometheus text."""
+        if accept is not None and "application/openmetrics-text" in accept:
+            return generate_openmetrics(self.registry), OPENMETRICS  # type: ignore[no-untyped-call,unused-ignore]
+        return generate_plain(self.registry), PLAIN
+
+    def _child(self, metric: Any, *labels: str) -> Any:
+        key = (id(metric), *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
+
+def configure_logging(form: Literal["console", "json"], level: str) -> None:
+    """Log lines to standard error, ours and the libraries' alike, for people or for machines."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=form == "json"),
+    ]
+    last: list[Any] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if form == "json"
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Uvicorn's own lines say when it starts and stops, which the service says better.
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))

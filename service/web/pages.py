@@ -1,0 +1,318 @@
+"""Routes of the pages: ``/``, ``/x/…``, ``/docs`` and ``/problems/…``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from contract.capabilities import KIND_WORDS
+from runtime.model import LoadedModel
+from runtime.picture import is_picture
+from service.api.calls import DisconnectWatch, parts_of, require_started
+from service.api.problems import KINDS, ProblemError
+from service.errors import DeadlineExceeded
+from service.web.figures import number, scatter, strip
+from service.web.samples import (
+    Address,
+    Gallery,
+    address_at,
+    find_address,
+    picture_etag,
+    picture_scale,
+    planar,
+    random_seed,
+    sample_curl,
+    tabular,
+)
+
+__all__ = ["STATIC", "problem_page", "router", "wants_page"]
+
+STATIC = Path(__file__).parent / "static"
+SHOWN_VALUES = 64
+PERMANENT = "public, max-age=31536000, immutable"
+
+_PAGE_POLICY = (
+    "default-src 'none'; img-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# Swagger UI draws its icons from data: addresses, and asks this server for the document and for the tries.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+router = APIRouter(include_in_schema=False)
+_templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(("html",)),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def _page(
+    request: Request, template: str, *, status: int = 200, policy: str = _PAGE_POLICY, **context: Any
+) -> HTMLResponse:
+    text = _templates.get_template(template).render(root=request.scope.get("root_path", ""), **context)
+    return HTMLResponse(
+        text,
+        status,
+        headers={
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+# -- routes ----------------------------------------------------------------------------------------------------
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def home(request: Request) -> Response:
+    """What is served, each with a fresh sample."""
+    parts = parts_of(request)
+    require_started(parts)
+    models = [parts.catalogue.get(name, None) for name in parts.catalogue.names()]
+    drawable = [model for model in models if "sample" in model.manifest.capabilities]
+    async with _within(request) as deadline:
+        gallery = _gallery(request)
+        cards = [await _card(request, gallery, model, deadline) for model in drawable]
+    # The shortest answer makes the best first try.
+    first = min(drawable, key=lambda model: model.manifest.support.size, default=None)
+    curl = sample_curl(_base(request), first, n=3, seed=42) if first is not None else ""
+    return _page(request, "home.html", cards=cards, curl=curl)
+
+
+@router.api_route("/x/{model}@{prefix}/{seed:int}/{row:int}.png", methods=["GET", "HEAD"])
+async def picture(request: Request, model: str, prefix: str, seed: int, row: int) -> Response:
+    """A sample's picture, for ever the same."""
+    parts = parts_of(request)
+    require_started(parts)
+    address = find_address(parts, model, prefix, seed, row)
+    if not is_picture(address.support):
+        raise ProblemError("not-found", f"rows of {model!r} are no pictures; the page of this one is {address.path}")
+    headers = {
+        "ETag": picture_etag(address),
+        "Cache-Control": PERMANENT,
+        "Access-Control-Allow-Origin": "*",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    if _matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    async with _within(request) as deadline:
+        content = await _gallery(request).picture(address, deadline)
+    return Response(content, media_type="image/png", headers=headers)
+
+
+@router.api_route("/x/{model}@{prefix}/{seed:int}/{row:int}", methods=["GET", "HEAD"])
+async def permanent(request: Request, model: str, prefix: str, seed: int, row: int) -> Response:
+    """The page of one sample."""
+    parts = parts_of(request)
+    require_started(parts)
+    return await _sample_page(request, find_address(parts, model, prefix, seed, row))
+
+
+@router.api_route("/x/{model}/{seed:int}", methods=["GET", "HEAD"])
+async def of_seed(request: Request, model: str, seed: int) -> Response:
+    """From a seed to the permanent page of its first row, as the newest version draws it."""
+    parts = parts_of(request)
+    require_started(parts)
+    address = address_at(parts.catalogue.get(model, None), seed, 0)
+    return RedirectResponse(_root(request) + address.path, 307, headers={"Cache-Control": "no-store"})
+
+
+@router.api_route("/x/{model}", methods=["GET", "HEAD"])
+async def fresh(request: Request, model: str) -> Response:
+    """A sample that nobody has seen before."""
+    parts = parts_of(request)
+    require_started(parts)
+    return await _sample_page(request, address_at(parts.catalogue.get(model, None), random_seed(), 0))
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"])
+async def docs(request: Request) -> Response:
+    """The OpenAPI description, to read and to try."""
+    return _page(request, "docs.html", policy=_DOCS_POLICY)
+
+
+@router.api_route("/problems/{slug}", methods=["GET", "HEAD"])
+async def problem_kind(request: Request, slug: str) -> Response:
+    """What a kind of problem is, at the address that is its type."""
+    kind = KINDS.get(slug)
+    if kind is None:
+        raise ProblemError("not-found", f"there is no kind of problem called {slug[:64]!r}")
+    return _page(
+        request, "problem.html", title=kind.title, status=kind.status, detail=None, advice=kind.advice, request_id=None
+    )
+
+
+# -- pages for problems ------------------------------------------------------------------------------------------
+
+
+def wants_page(request: Request) -> bool:
+    """Whether the client is a browser that opened an address, rather than a program."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def problem_page(request: Request, problem: ProblemError) -> Response:
+    """A problem as a page."""
+    page = _page(
+        request,
+        "problem.html",
+        status=problem.status,
+        title=problem.kind.title,
+        detail=problem.detail,
+        advice=problem.kind.advice,
+        request_id=request.state.request_id,
+    )
+    page.status_code = problem.status
+    page.headers.update(problem.headers)
+    return page
+
+
+# -- what pages show -----------------------------------------------------------------------------------------------
+
+
+async def _sample_page(request: Request, address: Address) -> Response:
+    root, model, manifest, support = _root(request), address.model, address.model.manifest, address.support
+    gallery = _gallery(request)
+    context: dict[str, Any] = {"picture": None, "svg": None, "values": [], "more": 0, "strips": False}
+    async with _within(request) as deadline:
+        row = await gallery.row(address, deadline)
+        likely = await gallery.log_prob(model, row, deadline)
+        if is_picture(support):
+            scale = picture_scale(support)
+            height, width = support.shape
+            context |= {"picture": f"{root}{address.path}.png", "width": width * scale, "height": height * scale}
+        else:
+            cloud = await gallery.cloud(model, deadline) if planar(support) or tabular(support) else None
+            context |= _values(model, row, cloud)
+    before, after = address.at(address.row - 1), address.at(address.row + 1)
+    return _page(
+        request,
+        "sample.html",
+        title=manifest.title,
+        description=manifest.description,
+        name=manifest.name,
+        family=manifest.family,
+        version=manifest.version,
+        seed=address.seed,
+        row=address.row,
+        base=_base(request).removesuffix(root),
+        permanent=root + address.path,
+        previous=root + before.path if before else None,
+        next=root + after.path if after else None,
+        fresh=f"{root}/x/{manifest.name}",
+        card=f"{root}/models/{manifest.name}/versions/{manifest.version}",
+        log_prob={"text": number(likely[0], 5), "kind": KIND_WORDS[likely[1]]} if likely else None,
+        curl=sample_curl(_base(request), model, n=1, seed=address.seed, start=address.row, pin=True),
+        **context,
+    )
+
+
+def _values(model: LoadedModel, row: NDArray[Any], cloud: NDArray[np.float64] | None) -> dict[str, Any]:
+    support = model.manifest.support
+    flat = row.reshape(-1).astype(np.float64)
+    others = cloud.reshape(len(cloud), -1) if cloud is not None else None
+    values = [
+        {
+            "name": support.label(index),
+            "text": _text(model, index, float(flat[index])),
+            "strip": strip(others[:, index], float(flat[index])) if others is not None and not planar(support) else "",
+        }
+        for index in range(min(len(flat), SHOWN_VALUES))
+    ]
+    svg = None
+    if planar(support) and cloud is not None:
+        svg = scatter(cloud, flat, (support.label(0), support.label(1)))
+    strips = others is not None and svg is None
+    return {"values": values, "more": len(flat) - len(values), "svg": svg, "strips": strips}
+
+
+def _text(model: LoadedModel, index: int, value: float) -> str:
+    column = model.manifest.support.column_at(index)
+    if column.categories is not None and np.isfinite(value):
+        return column.categories[int(value)]
+    return number(value)
+
+
+async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline: float) -> dict[str, Any]:
+    manifest, support, root = model.manifest, model.manifest.support, _root(request)
+    seed = random_seed()
+    first = address_at(model, seed, 0)
+    card: dict[str, Any] = {
+        "name": manifest.name,
+        "title": manifest.title,
+        "description": manifest.description,
+        "family": manifest.family,
+        "version": manifest.version,
+        "next": f"{root}/x/{manifest.name}",
+        "pictures": None,
+        "svg": None,
+        "values": None,
+        "more": 0,
+    }
+    if is_picture(support):
+        scale = picture_scale(support)
+        rows = [Address(model, seed, row) for row in range(6)]
+        card |= {
+            "pictures": [f"{root}{address.path}.png" for address in rows],
+            "width": support.shape[1] * scale,
+            "height": support.shape[0] * scale,
+        }
+    elif planar(support):
+        cloud = await gallery.cloud(model, deadline)
+        card["svg"] = scatter(cloud, await gallery.row(first, deadline), (support.label(0), support.label(1)))
+    else:
+        row = await gallery.row(first, deadline)
+        shown = _values(model, row, None)["values"][:4]
+        card |= {"values": shown, "more": support.size - len(shown)}
+    return card
+
+
+# -- requests ----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _within(request: Request) -> AsyncIterator[float]:
+    """The default deadline, and an end to the work when the reader leaves."""
+    seconds = parts_of(request).settings.default_timeout_ms / 1000.0
+    try:
+        async with asyncio.timeout(seconds):
+            with DisconnectWatch(request.receive):
+                yield time.perf_counter() + seconds
+    except TimeoutError:
+        raise DeadlineExceeded(f"the page was not ready within {seconds:g} s") from None
+
+
+def _gallery(request: Request) -> Gallery:
+    gallery: Gallery = request.app.state.gallery
+    return gallery
+
+
+def _root(request: Request) -> str:
+    root: str = request.scope.get("root_path", "")
+    return root.rstrip("/")
+
+
+def _base(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return etag in tags or "*" in tags
