@@ -359,10 +359,10 @@ class Scheduler:
 
     def _tick(self) -> bool:
         """Start what can be started; True if inline work is left for the next tick."""
-        spent = 0.0
+        spent, ran = 0.0, False
         while (choice := self._choose(inline_only=False)) is not None:
             lane, inline = choice
-            if inline and spent >= self._limits.tick_seconds:
+            if inline and ran and spent >= self._limits.tick_seconds:
                 return True
             self._virtual = max(self._virtual, lane.virtual)
             batch = self._take(lane)
@@ -370,6 +370,7 @@ class Scheduler:
                 self._retire(lane)
             elif inline:
                 lane.running += 1
+                ran = True
                 spent += self._finish(lane, batch, *_execute(lane.session, batch))
             else:
                 lane.running += 1
