@@ -54,7 +54,7 @@ class MADE(GenerativeModel):
     refusals: ClassVar[dict[Capability, str]] = {
         "encode": "an autoregressive model factorises p(x) over the coordinates themselves: it has no latent code",
         "decode": "an autoregressive model has no latent code to decode: a row is drawn coordinate by coordinate",
-        "latent": "an autoregressive model has no latent variable: its randomness goes into the coordinates, one by one",
+        "latent": "an autoregressive model has no latent variable: its randomness goes into the coordinates one by one",
     }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)

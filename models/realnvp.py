@@ -167,7 +167,9 @@ class RealNVP(GenerativeModel):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats of the original units: x float64 [n, d] -> float64 [n]."""
         z, log_det = self._to_code(x)
-        return standard_normal_log_prob(z) + log_det
+        log_prob = standard_normal_log_prob(z) + log_det
+        # Some 10^38 deviations away single precision overflows to inf - inf, where the density has long vanished.
+        return torch.where(log_prob.isnan(), -torch.inf, log_prob)
 
     def encode(self, x: Tensor) -> Tensor:
         """x float64 [n, d] -> z float64 [n, d]."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.nets.lanes import full_lanes
 
@@ -31,7 +32,7 @@ class Transform(Protocol):
 
 def forward_through(transforms: Iterable[Transform], x: Tensor) -> tuple[Tensor, Tensor]:
     """Apply transforms in their order: x [n, d] -> (z [n, d], log |det dz/dx| float64 [n])."""
-    total = x.new_zeros(len(x), dtype=torch.float64)
+    total = x.new_zeros(x.shape[0], dtype=torch.float64)
     for transform in transforms:
         x, log_det = transform.forward_and_log_det(x)
         total = total + log_det
@@ -40,7 +41,7 @@ def forward_through(transforms: Iterable[Transform], x: Tensor) -> tuple[Tensor,
 
 def inverse_through(transforms: Sequence[Transform], z: Tensor) -> tuple[Tensor, Tensor]:
     """Undo transforms in the reverse order: z [n, d] -> (x [n, d], log |det dx/dz| float64 [n])."""
-    total = z.new_zeros(len(z), dtype=torch.float64)
+    total = z.new_zeros(z.shape[0], dtype=torch.float64)
     for transform in reversed(transforms):
         z, log_det = transform.inverse_and_log_det(z)
         total = total + log_det
@@ -99,11 +100,11 @@ class Standardise(nn.Module):
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x float64 [n, d] -> (y [n, d], log |det dy/dx| [n])."""
-        return (x - self.mean) / self.deviation, -self.log_det_deviation.expand(len(x))
+        return (x - self.mean) / self.deviation, -self.log_det_deviation.expand(x.shape[0])
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """y float64 [n, d] -> (x [n, d], log |det dx/dy| [n])."""
-        return self.mean + self.deviation * y, self.log_det_deviation.expand(len(y))
+        return self.mean + self.deviation * y, self.log_det_deviation.expand(y.shape[0])
 
 
 class Whiten(nn.Module):
@@ -158,11 +159,11 @@ class Whiten(nn.Module):
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x float64 [n, d] -> (y [n, d], log |det dy/dx| [n])."""
-        return (x - self.mean) @ self.inverse_factor.T, -self.log_det_factor.expand(len(x))
+        return functional.linear(x - self.mean, self.inverse_factor), -self.log_det_factor.expand(x.shape[0])
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """y float64 [n, d] -> (x [n, d], log |det dx/dy| [n])."""
-        return self.mean + y @ self.factor.T, self.log_det_factor.expand(len(y))
+        return functional.linear(y, self.factor, self.mean), self.log_det_factor.expand(y.shape[0])
 
 
 def _check_varies(x: Tensor) -> None:

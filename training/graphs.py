@@ -1,0 +1,188 @@
+"""What each capability of a model is: graphs with named inputs and outputs, and a program over them.
+
+Nothing here knows a family: everything is read off the protocols of ``models/base.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from contract.capabilities import Capability
+from contract.programs import NEXT, DType, Output, Program, ProgramInput, State, Steps
+from models.base import GenerativeModel, HasCode, HasLatent, HasLogProb, HasStepSampler, capabilities
+
+__all__ = ["GraphModule", "model_graphs", "model_programs", "score_graph", "score_program"]
+
+_TORCH: dict[str, torch.dtype] = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "int64": torch.int64,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+}
+_SEED = State(name="seed", dtype="int64")
+_ROW = State(name="row", dtype="int64")
+_T = State(name="t", dtype="int64")
+
+
+class GraphModule(nn.Module):
+    """One method of a module as a graph: named per-row inputs in, named per-row outputs out.
+
+    It also runs, under the interface of ``runtime.session.GraphSession``, so that one loop drives both.
+
+    Args:
+        module: what holds the weights.
+        method: name of the method; it takes the inputs in order.
+        inputs: names, dtypes and shapes per row.
+        outputs: names, in the order in which the method returns them.
+        keep: positions of the returned values to give out; all of them if None.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        method: str,
+        inputs: Sequence[State],
+        outputs: Sequence[str],
+        keep: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        self.module = module
+        self.method = method
+        self.ports = tuple(inputs)
+        self.keep = tuple(range(len(outputs)) if keep is None else keep)
+        self.names = tuple(outputs[i] for i in self.keep)
+
+    def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        """Arguments [n, ...] in the order of ``ports`` -> outputs [n, ...] in the order of ``names``."""
+        value = getattr(self.module, self.method)(*arguments)
+        values = value if isinstance(value, tuple) else (value,)
+        return tuple(values[i] for i in self.keep)
+
+    def examples(self, n: int) -> tuple[Tensor, ...]:
+        """Arguments of n rows to trace with."""
+        # Ones where they can be, since not everything is defined at zero: a positive column, a temperature.
+        makers = {"float64": torch.ones}
+        return tuple(
+            makers.get(port.dtype, torch.zeros)(n, *port.shape, dtype=_TORCH[port.dtype]) for port in self.ports
+        )
+
+    @torch.no_grad()
+    def run(self, env: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Arrays [n, ...] by name -> arrays [n, ...] by name, an updated state under the state's own name."""
+        arguments = (torch.from_numpy(np.ascontiguousarray(env[port.name], dtype=port.dtype)) for port in self.ports)
+        return {
+            name.removeprefix(NEXT): value.numpy() for name, value in zip(self.names, self(*arguments), strict=True)
+        }
+
+
+def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
+    """Every graph that the model's capabilities need, by name."""
+    has = capabilities(model)
+    x = State(name="x", dtype=cast(DType, model.support.dtype), shape=model.support.shape)
+    graphs: dict[str, GraphModule] = {}
+    if "log_prob" in has:
+        graphs["log_prob"] = GraphModule(model, "log_prob", [x], ["log_prob"])
+    if "encode" in has:
+        graphs["encode"] = GraphModule(model, "encode", [x], ["z"])
+    if "decode" in has:
+        graphs["decode"] = GraphModule(model, "decode", [_code(model)], ["x"])
+    if "latent" in has:
+        knobs = [_port(part) for part in cast(HasLatent, model).latent_parameters]
+        graphs["latent"] = GraphModule(model, "latent", [_SEED, _ROW, *knobs], ["z"])
+    if isinstance(model, HasStepSampler):
+        graphs |= _sampler_graphs(model)
+    return graphs
+
+
+def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
+    """The program of every capability that the model has by itself."""
+    has = capabilities(model)
+    support = model.support
+    dtype = cast(DType, support.dtype)
+    addresses = tuple(ProgramInput(name=part.name, dtype=part.dtype, source="address") for part in (_SEED, _ROW))
+    data = ProgramInput(name="x", dtype=dtype, shape=support.shape, source="data")
+    sample = Output(name="x", dtype=dtype, shape=support.shape, kind="sample", units="data")
+    programs: dict[Capability, Program] = {}
+    if isinstance(model, HasStepSampler):
+        programs["sample"] = Program(
+            init="sample_init",
+            step="sample_step",
+            final="sample_final",
+            inputs=(*addresses, *model.sample_parameters),
+            state=model.sample_state,
+            steps=Steps(default=model.sample_steps, allowed=(model.sample_steps,)),
+            preview=model.sample_preview,
+            outputs=(sample,),
+        )
+    if "encode" in has or "decode" in has or "latent" in has:
+        code = _code(model)
+        words = cast(HasCode, model).code_description
+        output = Output(name="z", dtype=code.dtype, shape=code.shape, kind="code", units="code", description=words)
+        z = ProgramInput(name="z", dtype=code.dtype, shape=code.shape, source="data")
+        if "encode" in has:
+            programs["encode"] = Program(step="encode", inputs=(data,), outputs=(output,))
+        if "decode" in has:
+            programs["decode"] = Program(step="decode", inputs=(z,), outputs=(sample,))
+        if "latent" in has:
+            drawn = (*addresses, *cast(HasLatent, model).latent_parameters)
+            programs["latent"] = Program(step="latent", inputs=drawn, outputs=(output,))
+            if "decode" in has and "sample" not in programs:
+                # The step is the graph of /decode, so that rows of both share batches.
+                programs["sample"] = Program(
+                    init="latent", step="decode", inputs=drawn, state=(code,), outputs=(sample,)
+                )
+    if isinstance(model, HasLogProb):
+        output = Output(name="log_prob", dtype="float64", kind=model.log_prob_kind, units="nats")
+        programs["log_prob"] = Program(step="log_prob", inputs=(data,), outputs=(output,))
+    return programs
+
+
+def score_graph(law: nn.Module) -> GraphModule:
+    """The graph of the law of the anomaly statistic: log_prob float64 [n] -> score float64 [n]."""
+    return GraphModule(law, "forward", [State(name="log_prob", dtype="float64")], ["score"])
+
+
+def score_program(log_prob: Program) -> Program:
+    """The program of anomaly scores: the graph of /log_prob, so that rows of both share batches, then the law."""
+    statistic = log_prob.outputs[0].model_copy(update={"kind": "statistic"})
+    score = Output(name="score", dtype="float64", kind="score", units="nats", description="larger means stranger")
+    return Program(
+        step=log_prob.step,
+        final="score",
+        inputs=log_prob.inputs,
+        state=(State(name="log_prob", dtype="float64"),),
+        outputs=(score, statistic),
+    )
+
+
+def _sampler_graphs(model: HasStepSampler) -> dict[str, GraphModule]:
+    module = cast(nn.Module, model)
+    state = list(model.sample_state)
+    names = [part.name for part in state]
+    knobs = [_port(part) for part in model.sample_parameters]
+    step = GraphModule(module, "sample_step", [_SEED, _ROW, _T, *knobs, *state], [NEXT + name for name in names])
+    arguments = step.examples(2)
+    before = arguments[-len(state) :]
+    with torch.no_grad():
+        after = model.sample_step(*arguments)
+    changed = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new]
+    return {
+        "sample_init": GraphModule(module, "sample_init", [_SEED, _ROW], names),
+        "sample_step": GraphModule(module, "sample_step", step.ports, [NEXT + name for name in names], keep=changed),
+        "sample_final": GraphModule(module, "sample_final", state, ["x"]),
+    }
+
+
+def _code(model: GenerativeModel) -> State:
+    return State(name="z", dtype="float64", shape=cast(HasCode, model).code_shape)
+
+
+def _port(part: ProgramInput) -> State:
+    return State(name=part.name, dtype=part.dtype, shape=part.shape)
