@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -376,7 +377,7 @@ class Scheduler:
                 lane.running += 1
                 self._free_threads -= 1
                 work = asyncio.get_running_loop().run_in_executor(self._executor, _execute, lane.session, batch)
-                work.add_done_callback(lambda done, lane=lane, batch=batch: self._back(lane, batch, done))
+                work.add_done_callback(partial(self._back, lane, batch))
         return False
 
     def _back(self, lane: _Lane, batch: list[_Cohort], done: asyncio.Future[tuple[float, Any]]) -> None:
