@@ -12,15 +12,12 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from contract.bundle import GOLDENS, read_arrays
-from contract.capabilities import Capability
-from runtime.model import LoadedModel
+from runtime.goldens import golden_questions
 from service.api import anomaly_score, encode, health, log_prob, models, openapi, sample
 from service.api.codecs import JSON, dump
 from service.api.edge import Edge, respond
@@ -95,7 +92,7 @@ def build_parts(settings: Settings) -> Parts:
         settings.bundles,
         provider=settings.provider,
         poll_seconds=settings.poll_seconds,
-        warm=lambda model: scheduler.warm(model, _questions(model)),
+        warm=lambda model: scheduler.warm(model, golden_questions(model)),
         forget=scheduler.forget,
     )
     operations = Operations(catalogue, scheduler, cache, max_answer_bytes=settings.max_answer_bytes)
@@ -116,16 +113,6 @@ def build_parts(settings: Settings) -> Parts:
     metrics.gauge("nonesuch_cache_memory_bytes", "Bytes in the memory cache.", lambda: cache.memory_used)
     metrics.gauge("nonesuch_redis_up", "1 while Redis is in use.", lambda: float(cache.redis_state == "closed"))
     return parts
-
-
-def _questions(model: LoadedModel) -> dict[Capability, dict[str, NDArray[Any]]]:
-    """The questions of a bundle's goldens, by capability: what every graph is tried with before it serves."""
-    questions: dict[Capability, dict[str, NDArray[Any]]] = {}
-    for name, value in read_arrays(model.bundle.path(GOLDENS)).items():
-        capability, _, part = name.partition(".in.")
-        if part and capability in model.manifest.capabilities:
-            questions.setdefault(capability, {})[part] = value
-    return questions
 
 
 # -- start and end -----------------------------------------------------------------------------------------------

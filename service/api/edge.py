@@ -67,10 +67,12 @@ class Edge:
                 log.exception("request failed", request_id=request_id, method=scope["method"], route=_route(scope))
             if status:
                 raise  # the answer has begun; the server can only cut the connection
-            problem = problem or ProblemError(
-                "internal-error", "something went wrong that is not the request's fault", status=500
-            )
-            await respond(Request(scope, receive), problem)(scope, receive, send_on)
+            if problem is not None:
+                answer = respond(Request(scope, receive), problem)
+            else:  # no page for this one: it may have been a page that failed
+                problem = ProblemError("internal-error", "something went wrong that is not the request's fault")
+                answer = problem.response(request_id)
+            await answer(scope, receive, send_on)
         finally:
             seconds = time.perf_counter() - started
             self._metrics.request(_route(scope), scope["method"], status, seconds)

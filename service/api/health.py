@@ -48,19 +48,21 @@ class Readiness(BaseModel):
 
 
 @router.get(
-    "/healthz", operation_id="healthz", response_model=None, responses={200: {"model": Health, "description": "Alive."}}
+    "/healthz",
+    operation_id="healthz",
+    summary="Is the process alive?",
+    response_model=None,
+    responses={200: {"model": Health, "description": "Alive."}},
 )
 async def healthz() -> Response:
-    """Say whether the process is alive.
-
-    It answers whatever runs; it does not say that requests should be sent here, which /readyz does.
-    """
+    """It answers whatever runs, and does not say that requests should be sent here: /readyz does."""
     return Response(b'{"status":"ok"}', media_type=JSON)
 
 
 @router.get(
     "/readyz",
     operation_id="readyz",
+    summary="Should requests be sent here?",
     response_model=None,
     responses={
         200: {"model": Readiness, "description": "Ready."},
@@ -72,10 +74,7 @@ async def healthz() -> Response:
     },
 )
 async def readyz(request: Request) -> Response:
-    """Say whether requests should be sent here.
-
-    A bundle that was refused does not make the service unready; it shows under `refused`.
-    """
+    """A bundle that was refused does not make the service unready; it shows under `refused`."""
     parts = parts_of(request)
     reason = _unready(parts)
     catalogue = parts.catalogue
@@ -98,11 +97,12 @@ async def readyz(request: Request) -> Response:
 @router.get(
     "/metrics",
     operation_id="metrics",
+    summary="Metrics, as Prometheus reads them",
     response_model=None,
     responses={200: {"description": "Metrics, as Prometheus reads them.", "content": {"text/plain": {}}}},
 )
 async def metrics(request: Request) -> Response:
-    """Give the metrics, as Prometheus reads them."""
+    """Requests, rows, cache, batches and queue, in Prometheus' text format or, when asked for, in OpenMetrics."""
     content, media_type = parts_of(request).metrics.exposition(request.headers.get("accept"))
     return Response(content, headers={"Content-Type": media_type})
 

@@ -102,11 +102,12 @@ class Card(_Part):
 @router.get(
     "/models",
     operation_id="models",
+    summary="List the models",
     response_model=None,
     responses={200: {"model": ModelList, "description": "The models."}, **responses("internal-error", "starting")},
 )
 async def models(request: Request) -> Response:
-    """List the models."""
+    """Every model with its versions and the questions that it can answer."""
     parts = parts_of(request)
     require_started(parts)
     catalogue = parts.catalogue
@@ -116,11 +117,12 @@ async def models(request: Request) -> Response:
 @router.get(
     "/models/{model}",
     operation_id="model",
+    summary="Describe a model's default version",
     response_model=None,
     responses={200: {"model": Card, "description": "The card of the default version."}, **responses(*PROBLEMS)},
 )
 async def model_card(request: Request, model: str) -> Response:
-    """Describe a model's default version."""
+    """The default version is the highest one served; requests that name no version go to it."""
     parts = parts_of(request)
     require_started(parts)
     return _json(_card(parts, parts.catalogue.get(model, None)))
@@ -129,11 +131,12 @@ async def model_card(request: Request, model: str) -> Response:
 @router.get(
     "/models/{model}/versions/{version:int}",
     operation_id="model_version",
+    summary="Describe one version of a model",
     response_model=None,
     responses={200: {"model": Card, "description": "The version's card."}, **responses(*PROBLEMS)},
 )
 async def version_card(request: Request, model: str, version: int) -> Response:
-    """Describe one version of a model."""
+    """What the version is, what it can answer and what it refuses, and how well it does."""
     parts = parts_of(request)
     require_started(parts)
     return _json(_card(parts, parts.catalogue.get(model, version)))

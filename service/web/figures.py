@@ -37,33 +37,33 @@ def number(value: float, digits: int = 4) -> str:
     return text.replace("-", "−")
 
 
-def scatter(cloud: Floats, point: Floats | None, labels: tuple[str, str], size: int = 360) -> Markup:
+def scatter(cloud: Floats, point: Floats | None, labels: tuple[str, str], size: tuple[int, int] = (360, 240)) -> Markup:
     """A cloud of points in the plane, and one of them that matters.
 
     Args:
         cloud: [n, 2].
         point: [2], or None for the cloud alone.
         labels: names of the two axes.
-        size: width of the drawing, in pixels; one unit has the same length along both axes.
+        size: width and height of the drawing, in pixels; one unit has the same length along both axes.
     """
     shown = cloud if point is None else np.vstack([cloud, point])
     low, high = shown.min(axis=0), shown.max(axis=0)
-    span = np.maximum(high - low, 1e-12)
-    scale = size * (1 - 2 * _MARGIN) / span.max()
-    width, height = span * scale + 2 * _MARGIN * size
+    width, height = size
+    scale = (1 - 2 * _MARGIN) * (np.array(size) / np.maximum(high - low, 1e-12)).min()
+    middle = (low + high) / 2.0
 
     def place(p: Floats) -> tuple[str, str]:
-        x, y = (p - low) * scale + _MARGIN * size
-        return f"{x:.1f}", f"{height - y:.1f}"
+        x, y = (p - middle) * scale
+        return f"{width / 2 + x:.1f}", f"{height / 2 - y:.1f}"
 
     said = escape(_said(point, labels))
-    parts = [f'<svg class="scatter" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{said}">']
+    parts = [f'<svg class="scatter" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">']
     # A path of zero-length strokes with round ends draws hundreds of dots as one element.
     dots = "".join(f"M{x} {y}h0" for x, y in (place(p) for p in cloud))
     parts.append(f'<path class="cloud" d="{dots}"/>')
     if point is not None:
         x, y = place(point)
-        parts.append(f'<path class="guide" d="M{x} 0V{height:.0f}M0 {y}H{width:.0f}"/>')
+        parts.append(f'<path class="guide" d="M{x} 0V{height}M0 {y}H{width}"/>')
         parts.append(
             f'<circle class="halo" cx="{x}" cy="{y}" r="11"/><circle class="point" cx="{x}" cy="{y}" r="5.5"/>'
         )

@@ -154,7 +154,7 @@ async def problem_kind(request: Request, slug: str) -> Response:
     if kind is None:
         raise ProblemError("not-found", f"there is no kind of problem called {slug[:64]!r}")
     return _page(
-        request, "problem.html", title=kind.title, status=kind.status, detail=None, advice=kind.advice, request_id=None
+        request, "problem.html", title=kind.title, code=kind.status, detail=None, advice=kind.advice, request_id=None
     )
 
 
@@ -172,12 +172,12 @@ def problem_page(request: Request, problem: ProblemError) -> Response:
         request,
         "problem.html",
         status=problem.status,
+        code=problem.status,
         title=problem.kind.title,
         detail=problem.detail,
         advice=problem.kind.advice,
         request_id=request.state.request_id,
     )
-    page.status_code = problem.status
     page.headers.update(problem.headers)
     return page
 
@@ -236,7 +236,7 @@ def _values(model: LoadedModel, row: NDArray[Any], cloud: NDArray[np.float64] | 
     ]
     svg = None
     if planar(support) and cloud is not None:
-        svg = scatter(cloud, flat, (support.label(0), support.label(1)))
+        svg = scatter(cloud, flat, (support.label(0), support.label(1)), (480, 340))
     strips = others is not None and svg is None
     return {"values": values, "more": len(flat) - len(values), "svg": svg, "strips": strips}
 
