@@ -122,8 +122,6 @@ class Adapter(lightning.LightningModule):
         # A short memory at first: the average would else remember the initial weights for 1/(1 - decay) steps.
         decay = min(self.training_plan.ema, (1 + self.progress.steps) / (10 + self.progress.steps))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1.0 - decay)
-        for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            mine.copy_(theirs)
 
     # -- validation --------------------------------------------------------------------------------------------------
 
@@ -137,6 +135,16 @@ class Adapter(lightning.LightningModule):
             losses = model.losses(x, torch.full_like(position, self.seed), position)
             total = float(sum(losses.total.values())) * len(x)
         self._validation.append((total, len(x)))
+
+    @torch.no_grad()
+    def on_validation_epoch_start(self) -> None:
+        """Give the average the model's running statistics, which are averages already."""
+        if self.average is not None:
+            kept = self.model.state_dict().keys()
+            theirs = dict(self.model.named_buffers())
+            for name, mine in self.average.named_buffers():
+                if name in kept:  # else the constructor made it, and it never changes
+                    mine.copy_(theirs[name])
 
     def on_validation_epoch_end(self) -> None:
         """Keep the weights if they are the best so far; stop when none has been for too long."""

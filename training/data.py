@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,17 +166,25 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 # -- what the loaders share ----------------------------------------------------------------------------------------
 
 
-def row_hashes(rows: Array, key: int = 0) -> NDArray[np.uint64]:
-    """A 64-bit hash of each row's bytes: [n, …] -> uint64 [n]. Equal rows have equal hashes.
+def row_hashes(rows: Array, key: int = 0, *, apart: bool = False) -> NDArray[np.uint64]:
+    """A 64-bit hash of each row's bytes: [n, …] -> uint64 [n]. Equal rows have equal hashes, unless ``apart``.
 
     Args:
         rows: array [n, …]; its dtype matters, its place in the array does not.
         key: integer in [0, 2**53); another key ranks the rows in another order.
+        apart: whether the second, third … of equal rows is hashed together with its number.
     """
     little = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
     secret = key.to_bytes(8, "little")
-    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8, key=secret).digest() for row in little)
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    seen: Counter[bytes] = Counter()
+    digests = []
+    for row in little:
+        data = row.tobytes()
+        if apart:
+            seen[data] += 1
+            data += seen[data].to_bytes(8, "little")
+        digests.append(hashlib.blake2b(data, digest_size=8, key=secret).digest())
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
 def binarise(rows: NDArray[np.uint8], levels: int, seed: int) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Disjoint folds by hash: which rows train, stop, fit the anomaly law, calibrate and test.
 
 Rows are ranked by a keyed hash of their bytes, and the folds are cut from that order. So a row's fold depends on the
-set of rows and on nothing else: not on their order in the file, and two equal rows never part.
+set of rows and on nothing else: not on their order in the file. Two equal rows never part, unless the recipe says that
+repeats are draws like any other; where repeats are many, only the latter makes the folds exchangeable row by row.
 """
 
 from __future__ import annotations
@@ -96,27 +97,29 @@ def assign(hashes: NDArray[np.uint64], sizes: dict[str, int], rest: str) -> dict
     return dealt
 
 
-def carve(rows: Array, share: float, key: int) -> tuple[Array, Array]:
-    """Set a share of the rows aside: rows [n, …] -> (what remains, what is set aside).
+def carve(rows: Array, plan: FoldPlan) -> tuple[Array, Array]:
+    """Set the validation rows aside: training rows [n, …] -> (what remains, what is set aside).
 
     Raises:
         FoldError: nothing would remain, or nothing would be set aside.
     """
-    size = max(1, round(share * len(rows)))
-    dealt = assign(row_hashes(rows, key), {"aside": size}, "remain")
+    size = max(1, round(plan.validation * len(rows)))
+    # Another key: ranked by the plan's own, the training rows that come first are next to the other folds' last.
+    dealt = assign(row_hashes(rows, (plan.key + 1) % 2**53, apart=plan.repeats == "apart"), {"aside": size}, "remain")
     if not len(dealt["remain"]):
         raise FoldError(f"{len(rows)} rows, {len(np.unique(rows, axis=0))} of them distinct, are too few to split")
     return rows[dealt["remain"]], rows[dealt["aside"]]
 
 
-def cross_fit_parts(rows: Array, key: int, parts: int = CROSS_FITS) -> list[tuple[Array, Array]]:
+def cross_fit_parts(rows: Array, plan: FoldPlan, parts: int = CROSS_FITS) -> list[tuple[Array, Array]]:
     """Pairs (rows to fit on, rows held out), [n, …] each; every row is held out exactly once.
 
     Raises:
         FoldError: fewer distinct rows than parts.
     """
     even = {str(part): len(rows) // parts + (part < len(rows) % parts) for part in range(parts - 1)}
-    dealt = assign(row_hashes(rows, key), even, str(parts - 1))
+    hashes = row_hashes(rows, (plan.key + 2) % 2**53, apart=plan.repeats == "apart")
+    dealt = assign(hashes, even, str(parts - 1))
     if any(not len(positions) for positions in dealt.values()):
         raise FoldError(f"{len(rows)} training rows are too few, or too alike, for {parts} cross-fits")
     return [
@@ -129,7 +132,7 @@ def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bo
     """Split a data set.
 
     Args:
-        data: the data; an official test split stays the test fold, and rows that occur in it too are dropped here.
+        data: the data; an official test split stays the test fold, and other rows that equal one of it are dropped.
         plan: sizes and key.
         calibrated: whether calibration (and reference) rows are needed.
         validated: whether early stopping needs a validation fold.
@@ -138,10 +141,9 @@ def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bo
         FoldError: too few distinct rows for a fold that is needed.
     """
     rows = data.rows
-    hashes = row_hashes(rows, plan.key)
-    if data.test is not None:
-        fresh = ~np.isin(hashes, row_hashes(data.test, plan.key))
-        rows, hashes = rows[fresh], hashes[fresh]
+    if data.test is not None and plan.repeats == "together":
+        rows = rows[~np.isin(row_hashes(rows, plan.key), row_hashes(data.test, plan.key))]
+    hashes = row_hashes(rows, plan.key, apart=plan.repeats == "apart")
     sizes = fold_sizes(len(rows), plan, official_test=data.test is not None, calibrated=calibrated)
     dealt = assign(hashes, sizes, "train")
     empty = [name for name, positions in dealt.items() if not len(positions) and sizes.get(name) != 0]
@@ -151,8 +153,7 @@ def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bo
     train: Array = rows[dealt["train"]]
     validation: Array | None = None
     if validated:
-        # Another key: ranked by the same one, the training rows' first would be the tail of the other folds' order.
-        train, validation = carve(train, plan.validation, (plan.key + 1) % 2**53)
+        train, validation = carve(train, plan)
     return Folds(
         train=train,
         validation=validation,

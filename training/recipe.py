@@ -114,6 +114,11 @@ class FoldPlan(_Part):
     key: Seed = Field(default=0, description="Key of the hash that ranks the rows.")
     test: Share = Field(default=0.2, description="Share of the rows held out; an official test split replaces it.")
     validation: Share = Field(default=0.1, description="Share of the training rows that early stopping looks at.")
+    repeats: Literal["together", "apart"] = Field(
+        default="together",
+        description="together: equal rows share a fold, so that no test row was trained on; apart: they are dealt one "
+        "by one, for laws over so few states that a repeat is a draw like any other.",
+    )
 
 
 class Anomaly(_Part):

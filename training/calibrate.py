@@ -1,0 +1,123 @@
+"""From a fitted model to anomaly scores: the law of the statistic, and the calibration scores.
+
+The law only says which values of the statistic are strange; it is fitted in torch. What alarms are counted by, the
+ranks of scores among the calibration scores, is measured with the exported graphs, because a difference in the last
+place would move a rank.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.base import GenerativeModel, HasLogProb
+from runtime.model import LoadedModel
+from training.errors import DataError
+from training.evaluate import answers
+from training.folds import Folds, carve, cross_fit_parts
+from training.law import DirectionLaw, KernelLaw
+from training.loop import fit_model
+from training.progress import Reporter
+from training.recipe import Recipe, build_model
+
+__all__ = ["calibration_scores", "cross_fitted_statistics", "fit_law", "law_rows", "statistics"]
+
+_BATCH = 1000
+
+Array = NDArray[Any]
+
+
+def fit_law(model: GenerativeModel, recipe: Recipe, folds: Folds, folder: Path, reporter: Reporter) -> nn.Module:
+    """The law that turns the log-probability of a row into its score.
+
+    Args:
+        model: the fitted model.
+        recipe: the recipe, with its anomaly section.
+        folds: the folds; without a reference fold the statistics are cross-fitted on the training rows.
+        folder: the run's folder, where the cross-fits keep their state.
+        reporter: where to say how it goes.
+
+    Raises:
+        DataError: the statistics do not vary, or are not finite.
+    """
+    assert recipe.anomaly is not None
+    if recipe.anomaly.direction == "low":
+        return DirectionLaw()
+    if folds.reference is not None:
+        values = statistics(model, folds.reference)
+    else:
+        values = cross_fitted_statistics(model, recipe, folds, folder, reporter)
+    try:
+        return KernelLaw(torch.from_numpy(values))
+    except ValueError as error:
+        raise DataError(f"{recipe.name}: anomaly: {error}") from None
+
+
+def law_rows(recipe: Recipe, folds: Folds) -> str | None:
+    """Which rows the law was fitted on, in words; None for a declared direction, which is not fitted."""
+    if recipe.anomaly is None or recipe.anomaly.direction == "low":
+        return None
+    if folds.reference is not None:
+        return f"the {len(folds.reference)} rows of the reference fold"
+    return f"the {len(_training_rows(folds))} training rows, each under a model fitted without it (5-fold)"
+
+
+def statistics(model: GenerativeModel, rows: Array) -> NDArray[np.float64]:
+    """Log-probabilities in torch: rows [n, *shape] -> float64 [n]."""
+    has = cast(HasLogProb, model)
+    with torch.no_grad():
+        parts = [
+            has.log_prob(torch.from_numpy(rows[start : start + _BATCH])).numpy()
+            for start in range(0, len(rows), _BATCH)
+        ]
+    return np.concatenate(parts)
+
+
+def cross_fitted_statistics(
+    model: GenerativeModel, recipe: Recipe, folds: Folds, folder: Path, reporter: Reporter
+) -> NDArray[np.float64]:
+    """Log-probability of each training row under a model that was fitted without it: float64 [n_train + n_validation].
+
+    A row's log-probability under a model that was fitted with it is higher than a fresh row's would be.
+    """
+    values = []
+    for part, (rows, held_out) in enumerate(cross_fit_parts(_training_rows(folds), recipe.folds), start=1):
+        train, validation = rows, None
+        if recipe.training is not None:
+            train, validation = carve(rows, recipe.folds)
+        torch.manual_seed(recipe.seed + part)
+        other = build_model(recipe, model.support)
+        label = f"cross-fit {part}"
+        fit_model(
+            other,
+            recipe.training,
+            train,
+            validation,
+            seed=recipe.seed + part,
+            folder=folder / f"cross-fit-{part}",
+            reporter=reporter,
+            label=label,
+        )
+        values.append(statistics(other, held_out))
+    return np.concatenate(values)
+
+
+def calibration_scores(model: LoadedModel, rows: Array) -> NDArray[np.float64]:
+    """Scores of the calibration fold by the exported graphs: rows [n, *shape] -> float64 [n], ascending.
+
+    Raises:
+        DataError: a score is NaN, so it has no rank.
+    """
+    scores = np.sort(answers(model, "score", rows)["score"])
+    if np.isnan(scores).any():
+        raise DataError("the score of a calibration row is NaN, so it has no rank")
+    return scores
+
+
+def _training_rows(folds: Folds) -> Array:
+    return folds.train if folds.validation is None else np.concatenate([folds.train, folds.validation])

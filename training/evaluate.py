@@ -1,0 +1,124 @@
+"""Test metrics, measured with the exported graphs: what is served is what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.capabilities import Capability
+from contract.conformal import p_values
+from contract.manifest import Metric
+from runtime.loop import run_program
+from runtime.model import LoadedModel
+
+__all__ = ["ALARM_RATES", "answers", "auroc", "measure", "tolerated"]
+
+ALARM_RATES = (0.05, 0.1)
+"""Rates at which alarms are counted."""
+
+_BATCH = 500
+
+Array = NDArray[Any]
+
+
+def answers(model: LoadedModel, capability: Capability, rows: Array) -> dict[str, Array]:
+    """What the exported program says of data rows: [n, *shape] -> arrays [n, …] by output."""
+    data = model.program(capability).data_input
+    assert data is not None
+    parts = [
+        run_program(model, capability, {data.name: rows[start : start + _BATCH]})
+        for start in range(0, len(rows), _BATCH)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def measure(model: LoadedModel, test: Array, anomalies: Mapping[str, Array]) -> tuple[Metric, ...]:
+    """Every metric of a bundle.
+
+    Args:
+        model: the bundle, loaded.
+        test: rows of the test fold, [n, *shape].
+        anomalies: labelled rows that are not ordinary, by label; they count where the bundle has a score.
+
+    Returns:
+        Metrics with standard errors, kinds and units: mean test log-probability, bits per dimension on discrete
+        supports, false alarms and detections at ``ALARM_RATES``, and the AUROC of each label.
+    """
+    return (*_likelihood(model, test), *_alarms(model, test, anomalies))
+
+
+def tolerated(name: str, value: float, reference: float, tolerance: Mapping[str, float]) -> bool | None:
+    """Whether a metric lies within the recipe's tolerance of another value; None where the recipe gives none."""
+    return abs(value - reference) <= tolerance[name] if name in tolerance else None
+
+
+def auroc(ordinary: Array, strange: Array) -> tuple[float, float]:
+    """Area under the ROC curve and its standard error (DeLong, DeLong and Clarke-Pearson 1988).
+
+    Args:
+        ordinary: scores of ordinary rows, [m].
+        strange: scores of anomalies, [n]; larger should mean stranger. Ties count half.
+
+    Returns:
+        (P(strange > ordinary) + P(equal) / 2, standard error).
+    """
+    below = _wins(strange, ordinary)  # for each strange row, the share of ordinary rows that it beats
+    above = 1.0 - _wins(ordinary, strange)
+    variance = sum(np.var(part, ddof=1) / len(part) if len(part) > 1 else 0.0 for part in (below, above))
+    return float(below.mean()), math.sqrt(variance)
+
+
+def _wins(scores: Array, others: Array) -> Array:
+    ranked = np.sort(others)
+    return (np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")) / (2 * len(ranked))
+
+
+def _likelihood(model: LoadedModel, test: Array) -> Iterator[Metric]:
+    program = model.manifest.capabilities.get("log_prob")
+    if program is None:
+        return
+    kind = next(output.kind for output in program.outputs if output.name == "log_prob")
+    values = answers(model, "log_prob", test)["log_prob"]
+    mean, error = float(values.mean()), _standard_error(values)
+    about: dict[str, Any] = {"kind": kind, "fold": "test", "n": len(values)}
+    yield Metric(name="test_log_prob", value=mean, standard_error=error, units="nats", **about)
+    support = model.manifest.support
+    if support.discrete:
+        scale = 1.0 / (support.size * math.log(2.0))
+        yield Metric(
+            name="test_bits_per_dimension", value=-mean * scale, standard_error=error * scale, units="bits", **about
+        )
+
+
+def _alarms(model: LoadedModel, test: Array, anomalies: Mapping[str, Array]) -> Iterator[Metric]:
+    if model.calibration_scores is None:
+        return
+    ordinary = answers(model, "score", test)["score"]
+    strange = {label: answers(model, "score", rows)["score"] for label, rows in sorted(anomalies.items())}
+    for label, scores in strange.items():
+        value, error = auroc(ordinary, scores)
+        n = len(ordinary) + len(scores)
+        yield Metric(name=f"auroc_{label}", value=value, standard_error=error, kind="rank", units="1", fold="test", n=n)
+    for alpha in ALARM_RATES:
+        for name, scores in {
+            "false_alarms": ordinary,
+            **{f"detected_{label}": s for label, s in strange.items()},
+        }.items():
+            flagged = p_values(model.calibration_scores, scores) <= alpha
+            yield Metric(
+                name=f"{name}_at_{alpha:g}",
+                value=float(flagged.mean()),
+                standard_error=_standard_error(flagged),
+                kind="rank",
+                units="1",
+                fold="test",
+                n=len(flagged),
+            )
+
+
+def _standard_error(values: Array) -> float:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
