@@ -1,3 +1,5 @@
+"""Rows as PNG."""
+
 from __future__ import annotations
 
 import io

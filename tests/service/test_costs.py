@@ -1,3 +1,5 @@
+"""What a batch is predicted to cost."""
+
 from __future__ import annotations
 
 import pytest
