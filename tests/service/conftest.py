@@ -1,5 +1,30 @@
 """Fixtures of the service's tests."""
 
-from tests.service.redis_server import redis_server
+from __future__ import annotations
 
-__all__ = ["redis_server"]
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.service.redis_server import redis_server
+from tests.service.server_process import ServerProcess, serving
+from tests.service.whole import write_all
+
+__all__ = ["client", "redis_server", "server"]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of the bundles made by hand, with the settings that it has by default."""
+    bundles = tmp_path_factory.mktemp("bundles")
+    write_all(bundles)
+    with serving(bundles) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    """A client of the server."""
+    with server.client() as made:
+        yield made
