@@ -148,15 +148,28 @@ class _Child:
         return f"the verifying process {how}" + (f": {words[-1][:300]}" if words else "")
 
     async def end(self) -> None:
-        """Kill the process if it still runs, and wait for its end."""
-        if self._process is None:
+        """Kill the process if it still runs, and wait for its end, even when cancelled meanwhile: that is soon over."""
+        ending = asyncio.get_running_loop().create_task(self._end())
+        cancelled: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.wait([ending])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _end(self) -> None:
+        if self._process is None or self._process.stdout is None or self._listener is None:
             return
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)  # and whatever it has started, which holds its pipes
+        # What it has left in a full pipe must be read before asyncio closes the pipe.
+        while await self._process.stdout.read(_LINE_BYTES):
+            pass
+        await asyncio.wait([self._listener])
         await self._process.wait()
-        if self._listener is not None:
-            await asyncio.wait([self._listener])
 
 
 def _signal_name(number: int) -> str:

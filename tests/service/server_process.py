@@ -33,7 +33,9 @@ class ServerProcess:
     """
 
     def __init__(self, *flags: str, environment: dict[str, str] | None = None):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("NONESUCH_", "REDIS_URL", "PORT"))}
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("NONESUCH_", "REDIS_URL", "PORT"))
+        }
         self.url = ""
         self._process = subprocess.Popen(
             [*COMMAND, *flags],

@@ -84,7 +84,13 @@ def test_json_that_is_no_object_is_422(body: bytes) -> None:
 
 
 def _back(value: Any) -> Any:
-    return NAMES.get(value, value) if isinstance(value, str) else [_back(v) for v in value] if isinstance(value, list) else value
+    return (
+        NAMES.get(value, value)
+        if isinstance(value, str)
+        else [_back(v) for v in value]
+        if isinstance(value, list)
+        else value
+    )
 
 
 @given(

@@ -30,7 +30,14 @@ TEMPERATURE = {
     "minimum": 0.05,
     "maximum": 10.0,
 }
-CODE = {"name": "z", "dtype": "float64", "shape": [2], "kind": "code", "units": "code", "description": "the row, scaled"}
+CODE = {
+    "name": "z",
+    "dtype": "float64",
+    "shape": [2],
+    "kind": "code",
+    "units": "code",
+    "description": "the row, scaled",
+}
 ROW = {"name": "x", "dtype": "float64", "shape": [2], "kind": "sample", "units": "data"}
 
 CALIBRATION = np.sort(-log_prob_of(np.stack([np.linspace(-1.0, 1.0, 199), np.linspace(2.0, -2.0, 199)], axis=1)))
@@ -94,7 +101,11 @@ def normal(name: str = "normal", version: int = 1) -> Parts:
             ],
             {"seed": (INTEGER, ["n"]), "row": (INTEGER, ["n"]), "temperature": (DOUBLE, ["n"])},
             {"z": (DOUBLE, ["n", 2])},
-            [*(_constant(f"c{c}", c) for c in (31, 7, 1009, 17, 13, 997)), _constant("half", 0.5), _constant("axis", [1])],
+            [
+                *(_constant(f"c{c}", c) for c in (31, 7, 1009, 17, 13, 997)),
+                _constant("half", 0.5),
+                _constant("axis", [1]),
+            ],
         ),
         "decode": graph_bytes(
             [_node("Mul", "z scale", "x")],
@@ -216,7 +227,11 @@ def dots(name: str = "dots", version: int = 1, threshold: int = 3) -> Parts:
         ],
         {"x": (BYTE, ["n", 4, 4])},
         {"log_prob": (DOUBLE, ["n"])},
-        [_constant("axes", [1, 2]), _constant("odds", np.log(DOT / (1 - DOT))), _constant("empty", 16 * np.log(1 - DOT))],
+        [
+            _constant("axes", [1, 2]),
+            _constant("odds", np.log(DOT / (1 - DOT))),
+            _constant("empty", 16 * np.log(1 - DOT)),
+        ],
     )
     seed, row = np.array([42, 42, 0, 7, 2**53 - 1]), np.array([0, 1, 2, 8, 2**53 - 1])
     place_of = np.mod((seed + row * 3)[:, None] + place * place * 5, 7).reshape(-1, 4, 4)
@@ -288,4 +303,6 @@ def write_all(root: Path) -> None:
 
 
 def _goldens(by_capability: dict[str, dict[str, Numbers]]) -> bytes:
-    return write_arrays({f"{capability}.{name}": v for capability, part in by_capability.items() for name, v in part.items()})
+    return write_arrays(
+        {f"{capability}.{name}": v for capability, part in by_capability.items() for name, v in part.items()}
+    )

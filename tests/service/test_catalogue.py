@@ -1,0 +1,558 @@
+"""The catalogue: what is served, what is refused and why, and how one becomes the other while the service runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from contract.bundle import MANIFEST
+from contract.lock import LOCK, write_lock
+from runtime.loop import run_program
+from service.catalogue import Catalogue
+from service.errors import UnknownModel
+from service.verification import Verdict, verify_bundles
+from tests import bundles
+
+X = np.array([[0.5, -1.0], [3.0, 2.0]])
+
+
+@asynccontextmanager
+async def started(root: Path, **options):
+    catalogue = Catalogue(root, **{"poll_seconds": 3600.0, **options})
+    await catalogue.start()
+    try:
+        yield catalogue
+    finally:
+        await catalogue.stop()
+
+
+async def until(condition, seconds=60.0):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def answers(model, shift=0.0):
+    """Whether the model answers what ``affine`` with this shift answers."""
+    return np.allclose(run_program(model, "log_prob", {"x": X})["log_prob"], bundles.log_prob_of(X, shift), atol=1e-12)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------
+
+
+def corrupt(root, name):
+    path = bundles.write(root, bundles.affine(name)).folder / "log_prob.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_short(root, name):
+    path = bundles.write(root, bundles.affine(name)).folder / "goldens.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def random_op(root, name):
+    noise = helper.make_node("RandomNormal", [], ["noise"], shape=[1])
+    bundles.write(root, bundles.affine(name, extra_nodes=[noise]))
+
+
+def outside(root, name):
+    folder = bundles.write(root, bundles.affine(name, weights_at="../secret")).folder
+    # The file is there and would fit: only the rule keeps the graph from it.
+    (folder.parent / "secret").write_bytes(np.zeros(2).tobytes())
+
+
+def absolute(root, name):
+    secret = root.parent / "secret"
+    secret.write_bytes(np.zeros(2).tobytes())
+    bundles.write(root, bundles.affine(name, weights_at=str(secret)))
+
+
+def link(root, name):
+    folder = bundles.write(root, bundles.affine(name, weights_at="weights.bin")).folder
+    secret = root.parent / "weights"
+    (folder / "weights.bin").rename(secret)
+    (folder / "weights.bin").symlink_to(secret)
+
+
+def no_onnx(root, name):
+    fields, files = bundles.affine(name)
+    bundles.write(root, (fields, {**files, "log_prob.onnx": b"not a graph"}))
+
+
+def wrong_goldens(root, name):
+    bundles.write(root, bundles.affine(name, golden_offset=1e-6))
+
+
+def other_pin(root, name):
+    bundles.write(root, bundles.affine(name))
+    write_lock(root, {f"{name}/1": "0" * 64})
+
+
+def no_json(root, name):
+    (bundles.write(root, bundles.affine(name)).folder / MANIFEST).write_text("{")
+
+
+def bad_field(root, name):
+    folder = bundles.write(root, bundles.affine(name)).folder
+    fields, files = bundles.affine(name)
+    del fields["licence"]
+    assert bundles.overwrite(root, (fields, files)) == folder
+
+
+def no_manifest(root, name):
+    (bundles.write(root, bundles.affine(name)).folder / MANIFEST).unlink()
+
+
+def other_name(root, name):
+    bundles.write(root, bundles.affine("moved")).folder.parent.rename(root / name)
+
+
+def surplus(root, name):
+    (bundles.write(root, bundles.affine(name)).folder / "extra.py").write_text("print('hello')")
+
+
+def wrong_name_in_graph(root, name):
+    fields, files = bundles.affine(name)
+    fields["capabilities"]["log_prob"]["outputs"][0]["name"] = "logarithm"
+    bundles.write(root, (fields, files))
+
+
+BAD = {
+    corrupt: "'log_prob.onnx' is corrupt",
+    cut_short: "'goldens.npz' is corrupt",
+    random_op: "the op RandomNormal is forbidden",
+    outside: "stored in '../secret'",
+    absolute: "secret', not in the bundle's weights file",
+    link: "'weights.bin' is not a plain file",
+    no_onnx: "not an ONNX model",
+    wrong_goldens: "off its golden",
+    other_pin: "is not the pinned 000000000000",
+    no_json: "manifest.json: the manifest: Invalid JSON",
+    bad_field: "manifest.json: licence: Field required",
+    no_manifest: "no manifest.json",
+    other_name: "the manifest says moved/1",
+    surplus: "'extra.py' is not listed in the manifest",
+    wrong_name_in_graph: "no graph writes 'logarithm'",
+}
+
+
+def bundle_name(spoil):
+    return spoil.__name__.replace("_", "-")
+
+
+@pytest.fixture(scope="module")
+def among_bad_ones(tmp_path_factory):
+    """A catalogue over good bundles and one bundle of each bad kind."""
+    root = tmp_path_factory.mktemp("catalogue") / "bundles"
+    root.mkdir()
+    bundles.write(root, bundles.affine("good", shift=1.0))
+    bundles.write(root, bundles.affine("beside", weights_at="weights.bin", shift=2.0))
+    bundles.write(root, bundles.counter("zz-last"))
+    for spoil in BAD:
+        spoil(root, bundle_name(spoil))
+    (root / "good" / ".3-draft").mkdir()  # a version being written
+    (root / "good" / "latest").mkdir()
+    (root / "README").write_text("not a bundle")
+
+    async def scenario():
+        async with started(root) as catalogue:
+            return catalogue
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=bundle_name)
+def test_a_bad_bundle_is_refused_by_name_with_a_reason(among_bad_ones, spoil):
+    name = bundle_name(spoil)
+    reason = among_bad_ones.refused[f"{name}/1"]
+    assert BAD[spoil] in reason
+    with pytest.raises(UnknownModel):
+        among_bad_ones.get(name)
+
+
+def test_the_good_ones_among_them_are_served(among_bad_ones):
+    catalogue = among_bad_ones
+    assert catalogue.ready
+    assert catalogue.names() == ["beside", "good", "zz-last"]
+    assert answers(catalogue.get("good"), shift=1.0)
+    assert answers(catalogue.get("beside"), shift=2.0)
+    seed, row = np.array([3, 3, 3]), np.array([0, 4, 13])
+    sample = run_program(catalogue.get("zz-last", 1), "sample", {"seed": seed, "row": row})
+    np.testing.assert_array_equal(sample["x"], bundles.sample_of(seed, row))
+    assert not catalogue.pinned("good")
+    assert catalogue.entry("good").bit_equal
+    assert len(catalogue.refused) == len(BAD)
+
+
+def test_what_is_not_there_is_named_with_what_is(among_bad_ones):
+    with pytest.raises(UnknownModel, match="no model 'nobody'; there is: beside, good, zz-last") as unknown:
+        among_bad_ones.get("nobody", 4)
+    assert (unknown.value.name, unknown.value.version) == ("nobody", None)
+    with pytest.raises(UnknownModel, match="no version 9 of the model 'good'; there is: 1") as unknown:
+        among_bad_ones.get("good", 9)
+    assert (unknown.value.name, unknown.value.version, unknown.value.known) == ("good", 9, ("1",))
+    assert among_bad_ones.missing(["good", "good/1", "good/2", "nobody"]) == ["good/2", "nobody"]
+    assert among_bad_ones.versions("nobody") == []
+
+
+def test_a_root_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"the folder of bundles .*nowhere does not exist"):
+        Catalogue(tmp_path / "nowhere")
+
+
+# -- children that die -------------------------------------------------------------------------------------------
+
+# Verifies like the real child, but dies or dawdles as the bundle's name says.
+FRAGILE = """
+import os, signal, sys, time
+import runtime.verify as real
+
+def verify(folder, pin=None, provider="cpu", sound=real.verify):
+    name = folder.parent.name
+    if name == "crashes":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name == "hangs":
+        (folder.parent.parent.parent / "pid").write_text(str(os.getpid()))
+        time.sleep(3600)
+    if name == "leaves":
+        sys.stderr.write("first line\\nout of luck\\n")
+        sys.stderr.flush()
+        os._exit(3)
+    if name == "shouts":
+        sys.stderr.write("x" * 10**6 + "\\n")
+        print("not JSON")
+        print('["no", "verdict"]', flush=True)
+    if name == "endless":
+        print("x" * 10**7, flush=True)
+    return sound(folder, pin, provider)
+
+real.verify = verify
+sys.exit(real.main())
+"""
+
+
+@pytest.fixture
+def fragile(tmp_path):
+    script = tmp_path / "fragile.py"
+    script.write_text(FRAGILE)
+    return [sys.executable, str(script)]
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    return folder
+
+
+def loops():
+    uvloop = pytest.importorskip("uvloop")
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_bundle_that_kills_the_child_is_named_and_the_others_are_served(root, fragile, loop):
+    for name in ("a", "crashes", "endless", "leaves", "n", "shouts", "z"):
+        bundles.write(root, bundles.affine(name))
+
+    async def scenario():
+        async with started(root, verify_command=fragile) as catalogue:
+            assert catalogue.names() == ["a", "n", "shouts", "z"]
+            assert set(catalogue.refused) == {"crashes/1", "endless/1", "leaves/1"}
+            assert "was killed by SIGSEGV" in catalogue.refused["crashes/1"]
+            assert "ended with status 3: out of luck" in catalogue.refused["leaves/1"]
+            assert answers(catalogue.get("z"))
+
+    with asyncio.Runner(loop_factory=loops()[loop]) as runner:
+        runner.run(scenario())
+
+
+# Starts at once, since its patience is measured: it takes every bundle for good, and waits at one for ever.
+DAWDLING = """
+import json, subprocess, sys, time
+for folder in sys.argv[3:]:
+    if "hangs" in folder:
+        subprocess.run([sys.executable, "-S", "-c", "import time; time.sleep(3600)"])
+    print(json.dumps({"folder": folder, "ok": True, "digest": "d", "bit_equal": True}), flush=True)
+"""
+
+
+def test_a_bundle_that_takes_too_long_is_named_and_the_others_go_on():
+    async def scenario():
+        folders = [Path("/a/1"), Path("/hangs/1"), Path("/m/1"), Path("/hangs/2"), Path("/z/1")]
+        command = [sys.executable, "-S", "-c", DAWDLING]
+        verdicts = verify_bundles(folders, provider="cpu", patience_seconds=2.0, command=command)
+        said = [verdict async for verdict in verdicts]
+        assert [verdict.folder for verdict in said] == folders
+        assert [verdict.reason for verdict in said] == [
+            None,
+            "/hangs/1: verification took longer than 2 s",
+            None,
+            "/hangs/2: verification took longer than 2 s",
+            None,
+        ]
+        assert said[0] == Verdict(Path("/a/1"), "d", None, True)
+
+    asyncio.run(scenario())
+
+
+def test_the_child_ends_with_the_service(root, fragile):
+    bundles.write(root, bundles.affine("hangs"))
+
+    async def scenario():
+        pid = root.parent / "pid"
+        catalogue = Catalogue(root, verify_command=fragile)
+        task = asyncio.create_task(catalogue.start())
+        await until(lambda: pid.exists() and pid.read_text())
+        assert not catalogue.ready
+        task.cancel()
+        await asyncio.wait([task])
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_child_that_cannot_start_refuses_and_says_so(root):
+    bundles.write(root, bundles.affine())
+
+    async def scenario():
+        async with started(root, verify_command=[sys.executable, "-c", "raise RuntimeError('broken')"]) as catalogue:
+            assert catalogue.ready
+            assert catalogue.names() == []
+            assert "ended with status 1: RuntimeError: broken" in catalogue.refused["affine/1"]
+
+    asyncio.run(scenario())
+
+
+# -- changes while it runs ---------------------------------------------------------------------------------------
+
+
+def test_a_new_version_takes_over_and_requests_keep_the_model_they_hold(root):
+    bundles.write(root, bundles.affine(version=1, shift=1.0))
+    warmed, forgotten = [], []
+
+    async def scenario():
+        async with started(root, poll_seconds=0.02, warm=warmed.append, forget=forgotten.append) as catalogue:
+            held = catalogue.get("affine")
+            bundles.write(root, bundles.affine(version=10, shift=10.0))
+            await until(lambda: catalogue.versions("affine") == [1, 10])
+            assert answers(catalogue.get("affine"), shift=10.0)  # the highest, and not the one that sorts last
+            assert catalogue.get("affine", 1) is held
+            bundles.write(root, bundles.affine(version=9, shift=9.0))
+            await until(lambda: catalogue.versions("affine") == [1, 9, 10])
+            assert answers(catalogue.get("affine"), shift=10.0)
+            assert [model.manifest.version for model in warmed] == [1, 10, 9]
+
+            shutil.rmtree(root / "affine" / "10")
+            await until(lambda: catalogue.versions("affine") == [1, 9])
+            assert answers(catalogue.get("affine"), shift=9.0)
+            shutil.rmtree(root / "affine")
+            await until(lambda: catalogue.names() == [])
+            assert catalogue.refused == {}
+            assert [model.manifest.version for model in forgotten] == [10, 1, 9]
+            assert answers(held, shift=1.0)
+
+    asyncio.run(scenario())
+
+
+def test_a_bad_new_version_leaves_the_good_one_alone_and_is_tried_again_when_its_files_change(root):
+    bundles.write(root, bundles.affine(version=1, shift=1.0))
+
+    async def scenario():
+        async with started(root) as catalogue:
+            good = catalogue.get("affine")
+            bundles.write(root, bundles.affine(version=2, shift=2.0, golden_offset=1.0))
+            await catalogue.refresh()
+            assert catalogue.versions("affine") == [1]
+            assert catalogue.get("affine") is good
+            assert "off its golden" in catalogue.refused["affine/2"]
+            bundles.overwrite(root, bundles.affine(version=2, shift=2.0))
+            await catalogue.refresh()
+            assert catalogue.refused == {}
+            assert answers(catalogue.get("affine"), shift=2.0)
+
+    asyncio.run(scenario())
+
+
+def test_a_bundle_copied_in_file_by_file_is_served_once_it_is_whole(root, tmp_path):
+    whole = bundles.write(tmp_path / "elsewhere", bundles.affine(weights_at="weights.bin")).folder
+    folder = root / "affine" / "1"
+    folder.mkdir(parents=True)
+
+    async def scenario():
+        async with started(root) as catalogue:
+            assert "no manifest.json" in catalogue.refused["affine/1"]
+            for name in (MANIFEST, "card.md", "goldens.npz", "log_prob.onnx"):
+                shutil.copy(whole / name, folder / name)
+            (folder / "weights.bin").write_bytes((whole / "weights.bin").read_bytes()[:5])
+            await catalogue.refresh()
+            assert "'weights.bin' is corrupt" in catalogue.refused["affine/1"]
+            shutil.copy(whole / "weights.bin", folder / "weights.bin")  # the manifest stays as it was
+            await catalogue.refresh()
+            assert catalogue.refused == {}
+            assert answers(catalogue.get("affine"))
+
+    asyncio.run(scenario())
+
+
+def test_a_served_version_that_is_spoilt_on_disk_stays_served_and_is_reported(root):
+    path = bundles.write(root, bundles.affine()).folder / "log_prob.onnx"
+    data = path.read_bytes()
+
+    async def scenario():
+        async with started(root) as catalogue:
+            model = catalogue.get("affine")
+            path.write_bytes(data[:-1])
+            await catalogue.refresh()
+            assert catalogue.get("affine") is model
+            assert answers(model)
+            assert "is corrupt" in catalogue.refused["affine/1"]
+            path.write_bytes(data)
+            await catalogue.refresh()
+            assert catalogue.get("affine") is model
+            assert catalogue.refused == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_version_replaced_in_place_is_verified_and_swapped(root):
+    bundles.write(root, bundles.affine(shift=1.0))
+    forgotten = []
+
+    async def scenario():
+        async with started(root, forget=forgotten.append) as catalogue:
+            old = catalogue.get("affine")
+            bundles.overwrite(root, bundles.affine(shift=3.0))
+            await catalogue.refresh()
+            assert answers(catalogue.get("affine"), shift=3.0)
+            assert forgotten == [old]
+
+    asyncio.run(scenario())
+
+
+def test_what_has_not_changed_is_neither_verified_nor_read_again(root, monkeypatch):
+    bundles.write(root, bundles.affine())
+    bundles.write(root, bundles.affine("bad", golden_offset=1.0))
+
+    async def scenario():
+        async with started(root) as catalogue:
+            model = catalogue.get("affine")
+            opened = []
+            monkeypatch.setattr("service.catalogue.verify_bundles", lambda folders, **_: nothing(opened, folders))
+            monkeypatch.setattr("service.catalogue.open_bundle", opened.append)
+            for _ in range(3):
+                await catalogue.refresh()
+            assert opened == []
+            assert catalogue.get("affine") is model
+            await catalogue.refresh(again=True)
+            assert opened == [root / "bad" / "1"]
+
+    async def nothing(opened, folders):
+        opened += folders
+        return
+        yield
+
+    asyncio.run(scenario())
+
+
+def test_reload_tries_again_what_failed_for_passing_reasons(root):
+    bundles.write(root, bundles.affine())
+    attempts = []
+
+    def warm(model):
+        attempts.append(model)
+        if len(attempts) == 1:
+            raise MemoryError("not just now")
+
+    async def scenario():
+        async with started(root, warm=warm) as catalogue:
+            assert "MemoryError: not just now" in catalogue.refused["affine/1"]
+            await catalogue.refresh()
+            assert len(attempts) == 1
+            catalogue.reload()  # as SIGHUP does; the next look by itself is an hour away
+            await until(lambda: catalogue.names() == ["affine"])
+            assert catalogue.refused == {}
+
+    asyncio.run(scenario())
+
+
+def test_the_lock_is_obeyed_when_it_changes(root):
+    bundle = bundles.write(root, bundles.affine())
+
+    async def scenario():
+        async with started(root) as catalogue:
+            model = catalogue.get("affine")
+            assert not catalogue.pinned("affine")
+            write_lock(root, {"affine/1": bundle.digest})
+            await catalogue.refresh()
+            assert catalogue.pinned("affine", 1)
+            assert catalogue.get("affine") is model
+
+            (root / LOCK).write_text("affine/1 is fine\n")
+            bundles.write(root, bundles.affine("other"))
+            await catalogue.refresh()
+            assert catalogue.get("affine") is model  # an unreadable lock takes nothing down …
+            assert catalogue.names() == ["affine"]  # … and lets nothing in
+            assert "expected 'NAME/VERSION DIGEST'" in catalogue.refused["other/1"]
+
+            write_lock(root, {"affine/1": "1" * 64})
+            await catalogue.refresh()
+            assert catalogue.names() == ["other"]
+            assert "is not the pinned 111111111111" in catalogue.refused["affine/1"]
+
+            (root / LOCK).unlink()
+            await catalogue.refresh()
+            assert catalogue.names() == ["affine", "other"]
+            assert not catalogue.pinned("affine")
+            assert catalogue.refused == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_root_that_goes_away_for_a_while_takes_nothing_down(root):
+    bundles.write(root, bundles.affine())
+
+    async def scenario():
+        async with started(root) as catalogue:
+            model = catalogue.get("affine")
+            root.rename(root.parent / "away")
+            await catalogue.refresh()
+            assert catalogue.get("affine") is model
+            (root.parent / "away").rename(root)
+            await catalogue.refresh()
+            assert catalogue.get("affine") is model
+
+    asyncio.run(scenario())
+
+
+def test_the_watcher_outlives_a_look_that_fails(root, monkeypatch):
+    import service.catalogue as module
+
+    bundles.write(root, bundles.affine())
+    looks = []
+
+    def look(folder, sound=module._look):
+        looks.append(folder)
+        if len(looks) in (2, 3):
+            raise ValueError("no list today")
+        return sound(folder)
+
+    monkeypatch.setattr(module, "_look", look)
+
+    async def scenario():
+        async with started(root, poll_seconds=0.01) as catalogue:
+            await until(lambda: len(looks) > 5)
+            assert catalogue.names() == ["affine"]
+
+    asyncio.run(scenario())
