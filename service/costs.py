@@ -37,8 +37,7 @@ class CostModel:
         """Learn from a run."""
         y = min(seconds, _CLIP * self.seconds(rows) + 1e-5)
         self._sums = [
-            _FORGET * past + new
-            for past, new in zip(self._sums, (1.0, rows, rows * rows, y, rows * y), strict=True)
+            _FORGET * past + new for past, new in zip(self._sums, (1.0, rows, rows * rows, y, rows * y), strict=True)
         ]
         self._fit()
 
