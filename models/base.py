@@ -159,6 +159,10 @@ class HasLatent(Protocol):
         """Addresses, int64 [n], and the declared parameters [n] -> z float64 [n, *code_shape]."""
         ...
 
+    def latent_log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of the law of z at the parameters' defaults: float64 [n, *code_shape] -> float64 [n]."""
+        ...
+
 
 @runtime_checkable
 class HasStepSampler(Protocol):

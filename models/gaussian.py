@@ -79,7 +79,7 @@ class Gaussian(GenerativeModel):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats: x float64 [n, d] -> float64 [n]."""
         z, log_det = self.whiten.forward_and_log_det(x)
-        return standard_normal_log_prob(z) + log_det
+        return self.latent_log_prob(z) + log_det
 
     def encode(self, x: Tensor) -> Tensor:
         """Whiten: x float64 [n, d] -> z float64 [n, d]."""
@@ -93,3 +93,7 @@ class Gaussian(GenerativeModel):
         """Draw codes: seed, row int64 [n], temperature float64 [n] -> z float64 [n, d]."""
         (temperature,) = parameters
         return standard_normal(seed, row, temperature, dims=self.support.size)
+
+    def latent_log_prob(self, z: Tensor) -> Tensor:
+        """log N(z; 0, I): z float64 [n, d] -> float64 [n]."""
+        return standard_normal_log_prob(z)

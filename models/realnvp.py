@@ -167,7 +167,7 @@ class RealNVP(GenerativeModel):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats of the original units: x float64 [n, d] -> float64 [n]."""
         z, log_det = self._to_code(x)
-        log_prob = standard_normal_log_prob(z) + log_det
+        log_prob = self.latent_log_prob(z) + log_det
         # Some 10^38 deviations away single precision overflows to inf - inf, where the density has long vanished.
         return torch.where(log_prob.isnan(), -torch.inf, log_prob)
 
@@ -185,6 +185,10 @@ class RealNVP(GenerativeModel):
         """Draw codes: seed, row int64 [n], temperature float64 [n] -> z float64 [n, d]."""
         (temperature,) = parameters
         return standard_normal(seed, row, temperature, dims=self.support.size)
+
+    def latent_log_prob(self, z: Tensor) -> Tensor:
+        """log N(z; 0, I): z float64 [n, d] -> float64 [n]."""
+        return standard_normal_log_prob(z)
 
     @property
     def _outer(self) -> list[LogColumns | Standardise | Whiten]:

@@ -28,7 +28,7 @@ from models.base import GenerativeModel
 from training.graphs import GraphModule, model_graphs, model_programs, score_graph, score_program
 from training.onnx_files import WEIGHTS, clean, pack, to_bytes
 
-__all__ = ["OPSET", "WEIGHTS", "ExportError", "Exported", "export_model", "export_score"]
+__all__ = ["OPSET", "WEIGHTS", "ExportError", "Exported", "export_graph", "export_model", "export_score"]
 
 OPSET = 20
 _TRACED_ROWS = 5  # a batch of one would be taken for a constant
@@ -63,7 +63,7 @@ def export_model(model: GenerativeModel) -> Exported:
         ExportError: an operator has no translation, or tracing fails; names the graph.
     """
     baked = model.baked()
-    graphs = {name: _to_onnx(name, graph) for name, graph in sorted(model_graphs(baked).items())}
+    graphs = {name: export_graph(name, graph) for name, graph in sorted(model_graphs(baked).items())}
     weights = pack(graphs)
     return Exported(
         graphs={name: to_bytes(graph) for name, graph in graphs.items()},
@@ -86,7 +86,7 @@ def export_score(law: nn.Module, exported: Exported) -> Exported:
     """
     if "log_prob" not in exported.programs:
         raise ExportError("score: the model has no log_prob to make a statistic of")
-    graph = to_bytes(_to_onnx("score", score_graph(law.eval())))
+    graph = to_bytes(export_graph("score", score_graph(law.eval())))
     return replace(
         exported,
         graphs={**exported.graphs, "score": graph},
@@ -94,7 +94,16 @@ def export_score(law: nn.Module, exported: Exported) -> Exported:
     )
 
 
-def _to_onnx(name: str, graph: GraphModule) -> onnx.ModelProto:
+def export_graph(name: str, graph: GraphModule) -> onnx.ModelProto:
+    """Export one graph, its tensors inside it.
+
+    Args:
+        name: what to call it in errors.
+        graph: the graph; every input and output has n rows.
+
+    Raises:
+        ExportError: an operator has no translation, or tracing fails, or n was taken for a constant.
+    """
     rows = torch.export.Dim("n", min=1, max=_MOST_ROWS)
     try:
         with _quiet():

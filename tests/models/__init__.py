@@ -1,0 +1,1 @@
+"""Tests of the families, and of what they share."""

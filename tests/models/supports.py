@@ -1,0 +1,23 @@
+"""Supports that several tests model."""
+
+from __future__ import annotations
+
+from contract.support import Column, ColumnKind, Support
+
+__all__ = ["pictures", "table"]
+
+
+def table(*kinds: ColumnKind, resolution: float | None = None) -> Support:
+    """A table of continuous columns called a, b, c ..."""
+    return Support(
+        shape=(len(kinds),),
+        columns=tuple(
+            Column(name=name, kind=kind, base_measure="lebesgue", resolution=resolution)
+            for name, kind in zip("abcdefghijklmnopqrstuvwxyz", kinds, strict=False)
+        ),
+    )
+
+
+def pictures(*shape: int) -> Support:
+    """Pictures of binary pixels."""
+    return Support(shape=shape, element=Column(name="pixel", kind="binary", base_measure="counting"))
