@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.breaker import BreakerState
 from service.cache_rows import Layout, Records, Seal, row_keys
-from service.costs import CostModel
+from service.lookup_price import LookupPrice
 from service.memory_layer import MemoryLayer
 from service.redis_layer import RedisLayer
 
@@ -28,14 +28,8 @@ __all__ = ["CacheReport", "Compute", "RowCache", "row_keys"]
 Compute = Callable[[NDArray[np.int64]], Awaitable[Mapping[str, NDArray[Any]]]]
 """Given the positions [m], ascending, of the rows that are missing, computes their outputs, arrays [m, …] by name."""
 
-_SLICE = 1000  # rows handled between two looks at the event loop: about a millisecond
+_SLICE = 1000  # rows handled between two looks at the event loop, in about a millisecond, and keys in one MGET
 _FLIGHTS = 2  # flights that a row may join before it is computed on its own account
-_WORTH = 2.0  # computing must cost more than so many look-ups
-_LOOK_ANYWAY_SECONDS = 5.0  # how often a layer that seems too slow is measured again
-
-# Prices to start from, seconds by rows, as measured on one 2.5 GHz core and a Redis on the same machine.
-_MEMORY_PRICES = [(1, 5e-6), (1000, 1.0e-3)]
-_REDIS_PRICES = [(1, 3e-4), (1000, 5e-3)]
 
 
 @dataclass(frozen=True)
@@ -79,12 +73,21 @@ class _Fetch:
         self.records = records
         self.rows = np.empty(len(keys), dtype=records.dtype)
         self.counts: Counter[str] = Counter()
+        self.started: float | None = perf_counter()
 
-    def fill(self, positions: Sequence[int], values: Sequence[bytes], source: str) -> None:
-        """Values of the rows at these positions have come from ``source``."""
-        if positions:
-            self.rows[np.asarray(positions)] = self.records.join(values)
-            self.counts[source] += len(positions)
+    def fill(self, positions: Sequence[int], records: NDArray[np.void], source: str) -> None:
+        """The rows at these positions have come from ``source``."""
+        self.rows[np.asarray(positions)] = records
+        self.counts[source] += len(positions)
+
+    def fill_found(self, positions: list[int], values: Sequence[bytes | None], source: str) -> list[int]:
+        """The rows at these positions have come from ``source``, except where it had None; returns those."""
+        found = [(position, value) for position, value in zip(positions, values, strict=True) if value is not None]
+        if found:
+            self.fill([position for position, _ in found], self.records.join(value for _, value in found), source)
+        if len(found) == len(positions):
+            return []
+        return [position for position, value in zip(positions, values, strict=True) if value is None]
 
 
 class RowCache:
@@ -135,20 +138,22 @@ class RowCache:
                 count=self._count,
             )
         self._flights: dict[bytes, _Flight] = {}
-        self._memory_price = _Price(_MEMORY_PRICES, clock)
-        self._redis_price = _Price(_REDIS_PRICES, clock)
+        # Prices to start from, seconds by rows, as measured on a 2.5 GHz core and a Redis on the same machine.
+        self._key_price = LookupPrice([(1, 1.5e-5), (1000, 8e-4)], clock)
+        self._memory_price = LookupPrice([(1, 3e-5), (1000, 6e-4)], clock)
+        self._redis_price = LookupPrice([(1, 3e-4), (1000, 5e-3)], clock)
 
     # -- is it worth asking? -------------------------------------------------------------------------------------
 
     @property
     def lookup_seconds(self) -> float:
-        """Measured seconds to look for one row in the nearest layer; infinity when there is nothing to look in."""
+        """Measured seconds to make a row's key and look for it in the nearest layer; infinity when there is none."""
         return self.predicted_lookup_seconds(1)
 
     def predicted_lookup_seconds(self, rows: int) -> float:
-        """Measured seconds to look for ``rows`` rows in the nearest layer; infinity when there is none."""
+        """The same for ``rows`` rows."""
         price = self._nearest()
-        return price.seconds(rows) if price is not None else math.inf
+        return price.seconds(rows) + self._key_price.seconds(rows) if price is not None else math.inf
 
     def worth_asking(self, rows: int, compute_seconds: float) -> bool:
         """Whether computing is dear enough, at more than two look-ups, to look first.
@@ -156,14 +161,40 @@ class RowCache:
         A layer that seems too slow is still asked every few seconds, or it could never be found to be fast again.
         """
         price = self._nearest()
-        return price is not None and price.worth(rows, compute_seconds)
+        return price is not None and price.worth(rows, compute_seconds, self._key_price.seconds(rows))
 
-    def _nearest(self) -> _Price | None:
+    def _nearest(self) -> LookupPrice | None:
         if self._memory is not None:
             return self._memory_price
         return self._redis_price if self._redis is not None and self._redis.available() else None
 
     # -- fetching ------------------------------------------------------------------------------------------------
+
+    async def keys(
+        self,
+        *,
+        program_digest: str,
+        profile: str,
+        operation: str,
+        inputs: Mapping[str, NDArray[Any]],
+        parameters: Mapping[str, Any] | None = None,
+    ) -> list[bytes]:
+        """``row_keys`` of any number of rows without keeping the event loop from others; same arguments and errors."""
+        n = max((len(array) for array in inputs.values()), default=0)
+        keys: list[bytes] = []
+        for part in _slices(max(n, 1)):
+            if part.start:
+                await asyncio.sleep(0)
+            started = perf_counter()
+            keys += row_keys(
+                program_digest=program_digest,
+                profile=profile,
+                operation=operation,
+                inputs={name: array[part] for name, array in inputs.items()},
+                parameters=parameters,
+            )
+            self._key_price.observe(min(n, _SLICE), perf_counter() - started)
+        return keys
 
     async def fetch(
         self, keys: Sequence[bytes], arrays: Layout, compute: Compute, *, compute_seconds: float = math.inf
@@ -174,7 +205,7 @@ class RowCache:
         computed here. The wait has no time limit of its own: put ``asyncio.timeout`` around a fetch with a deadline.
 
         Args:
-            keys: one key a row, from ``row_keys``; the same key twice is computed once.
+            keys: one key a row, from ``keys``; the same key twice is computed once.
             arrays: the outputs' layout.
             compute: computes the rows that are missing.
             compute_seconds: what computing all the rows would take; Redis is asked only when this is dear enough.
@@ -186,11 +217,10 @@ class RowCache:
             ValueError: ``compute`` gave arrays that do not fit the layout.
             Exception: whatever ``compute`` raises.
         """
-        fetch = _Fetch(keys, Records(arrays))
-        first: dict[bytes, int] = {}
-        for position, key in enumerate(keys):
-            first.setdefault(key, position)
-        missing = list(first.values())
+        fetch = _Fetch(keys, Records.of(arrays))
+        n = len(keys)
+        first = dict(zip(reversed(keys), reversed(range(n)), strict=True))
+        missing = list(range(n)) if len(first) == n else sorted(first.values())
         through_redis = (
             self._redis is not None
             and self._redis.available()
@@ -200,11 +230,10 @@ class RowCache:
             if missing:
                 missing = await self._fly(fetch, missing, compute, through_redis)
         if missing:  # whoever else had taken these rows has failed twice
-            values = await self._compute(fetch, missing, compute)
-            fetch.fill(missing, values, "misses")
-        if len(first) < len(keys):
+            await self._compute(fetch, missing, compute)
+        if len(first) < n:
             fetch.rows[:] = fetch.rows[[first[key] for key in keys]]
-            fetch.counts["joined"] += len(keys) - len(first)
+            fetch.counts["joined"] += n - len(first)
         for name, times in fetch.counts.items():
             self._count(name, times)
         return fetch.records.unpack(fetch.rows), CacheReport(**fetch.counts)
@@ -215,11 +244,11 @@ class RowCache:
         led: list[int] = []
         joined: dict[_Flight, list[int]] = {}
         try:
-            for start in range(0, len(wanted), _SLICE):
-                if start:
+            for part in _slices(len(wanted)):
+                if part.start:
                     await asyncio.sleep(0)
                 # Looking and claiming happen in one go: no row can land between the two.
-                for position in self._look_in_memory(fetch, wanted[start : start + _SLICE]):
+                for position in self._look_in_memory(fetch, wanted[part]):
                     other = self._flights.setdefault(fetch.keys[position], flight)
                     if other is flight:
                         led.append(position)
@@ -228,11 +257,15 @@ class RowCache:
             missing = await self._look_in_redis(fetch, flight, led) if led and through_redis else led
             flight.asked_redis.set()
             if missing:
-                values = await self._compute(fetch, missing, compute)
-                fetch.fill(missing, values, "misses")
-                await self._land(fetch, flight, missing, values)
-                if through_redis and self._redis is not None:
-                    self._redis.put_many([fetch.keys[position] for position in missing], fetch.records, values)
+                records = await self._compute(fetch, missing, compute)
+                for part in _slices(len(missing)):
+                    if part.start:
+                        await asyncio.sleep(0)
+                    values = fetch.records.split(records[part])
+                    keys = [fetch.keys[position] for position in missing[part]]
+                    self._land(fetch, flight, keys, values)
+                    if through_redis and self._redis is not None:
+                        self._redis.put_many(keys, fetch.records, values)
         finally:
             for position in led:
                 self._flights.pop(fetch.keys[position], None)
@@ -241,54 +274,52 @@ class RowCache:
         undelivered: list[int] = []
         for other, positions in joined.items():
             await other.asked_redis.wait()
-            left = self._take(fetch, other, positions)
+            left = _take(fetch, other, positions)
             if left:
                 await other.over.wait()
-                undelivered += self._take(fetch, other, left)
+                undelivered += _take(fetch, other, left)
         return sorted(undelivered)
 
     def _look_in_memory(self, fetch: _Fetch, positions: list[int]) -> list[int]:
         """Fill what memory has; returns the positions of the rest."""
         if self._memory is None:
             return positions
-        started = perf_counter()
+        # The first slice also bears what the fetch costs as a whole.
+        started, fetch.started = fetch.started or perf_counter(), None
         values = self._memory.get_many([fetch.keys[position] for position in positions], fetch.records.description)
-        missing = _fill(fetch, positions, values, "hits_memory")
+        missing = fetch.fill_found(positions, values, "hits_memory")
         self._memory_price.observe(len(positions), perf_counter() - started)
         return missing
 
     async def _look_in_redis(self, fetch: _Fetch, flight: _Flight, positions: list[int]) -> list[int]:
+        """Fill what Redis has, and hand it on; returns the positions of the rest."""
         assert self._redis is not None
-        started = perf_counter()
-        values = await self._redis.get_many([fetch.keys[position] for position in positions], fetch.records)
-        if self._redis.state == "closed":  # the price of a failure is not the price of a look-up
-            self._redis_price.observe(len(positions), perf_counter() - started)
-        missing = _fill(fetch, positions, values, "hits_redis")
-        gone = set(missing)
-        found = [position for position in positions if position not in gone]
-        await self._land(fetch, flight, found, [value for value in values if value is not None])
+        missing: list[int] = []
+        for part in _slices(len(positions)):
+            some = positions[part]
+            keys = [fetch.keys[position] for position in some]
+            started = perf_counter()
+            values = await self._redis.get_many(keys, fetch.records)
+            if self._redis.state == "closed":  # the price of a failure is not the price of a look-up
+                self._redis_price.observe(len(some), perf_counter() - started)
+            missing += fetch.fill_found(some, values, "hits_redis")
+            found = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
+            self._land(fetch, flight, [key for key, _ in found], [value for _, value in found])
         return missing
 
-    async def _compute(self, fetch: _Fetch, positions: list[int], compute: Compute) -> list[bytes]:
+    async def _compute(self, fetch: _Fetch, positions: list[int], compute: Compute) -> NDArray[np.void]:
         outputs = await compute(np.asarray(positions, dtype=np.int64))
-        return fetch.records.split(fetch.records.pack(outputs, len(positions)))
+        records = fetch.records.pack(outputs, len(positions))
+        fetch.fill(positions, records, "misses")
+        return records
 
-    async def _land(self, fetch: _Fetch, flight: _Flight, positions: list[int], values: list[bytes]) -> None:
+    def _land(self, fetch: _Fetch, flight: _Flight, keys: list[bytes], values: list[bytes]) -> None:
         """Hand rows to those who wait for them, and keep them in memory."""
-        keys = [fetch.keys[position] for position in positions]
         flight.values.update(zip(keys, values, strict=True))
-        for start in range(0, len(keys), _SLICE):
-            if self._memory is None:
-                break
-            if start:
-                await asyncio.sleep(0)
-            part = slice(start, start + _SLICE)
-            evicted = self._memory.put_many(keys[part], fetch.records.description, values[part])
+        if self._memory is not None:
+            evicted = self._memory.put_many(keys, fetch.records.description, values)
             if evicted:
                 self._count("evictions", evicted)
-
-    def _take(self, fetch: _Fetch, flight: _Flight, positions: list[int]) -> list[int]:
-        return _fill(fetch, positions, [flight.values.get(fetch.keys[p]) for p in positions], "joined")
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
@@ -323,27 +354,11 @@ class RowCache:
             self._observe(name, times)
 
 
-class _Price:
-    """What a look-up in one layer costs, and whether it pays."""
-
-    def __init__(self, measured: list[tuple[int, float]], clock: Callable[[], float]):
-        self._model = CostModel(measured)
-        self._clock = clock
-        self._observed = clock()
-        self.seconds = self._model.seconds
-
-    def observe(self, rows: int, seconds: float) -> None:
-        """Learn from a look-up."""
-        self._observed = self._clock()
-        self._model.observe(rows, seconds)
-
-    def worth(self, rows: int, compute_seconds: float) -> bool:
-        """Whether computing costs more than two look-ups, or the price has not been measured for a while."""
-        return compute_seconds > _WORTH * self.seconds(rows) or self._clock() - self._observed >= _LOOK_ANYWAY_SECONDS
+def _take(fetch: _Fetch, flight: _Flight, positions: list[int]) -> list[int]:
+    """Fill what another flight has delivered; returns the positions of the rest."""
+    return fetch.fill_found(positions, [flight.values.get(fetch.keys[p]) for p in positions], "joined")
 
 
-def _fill(fetch: _Fetch, positions: list[int], values: Sequence[bytes | None], source: str) -> list[int]:
-    """Fill the rows whose values are there; returns the positions of the others."""
-    found = [(position, value) for position, value in zip(positions, values, strict=True) if value is not None]
-    fetch.fill([position for position, _ in found], [value for _, value in found], source)
-    return [position for position, value in zip(positions, values, strict=True) if value is None]
+def _slices(n: int) -> Iterator[slice]:
+    """0 … n in pieces short enough for the event loop."""
+    return (slice(start, start + _SLICE) for start in range(0, n, _SLICE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -47,6 +48,11 @@ class Records:
         self.size = self.dtype.itemsize
         self.description = json.dumps([[name, dtype.str, shape] for name, dtype, shape in fields]).encode()
 
+    @staticmethod
+    def of(layout: Layout) -> Records:
+        """The records of a layout, made once."""
+        return _records(tuple((name, np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()))
+
     def pack(self, arrays: Mapping[str, NDArray[Any]], n: int) -> NDArray[np.void]:
         """Arrays [n, …] by name -> records [n].
 
@@ -84,6 +90,11 @@ class Records:
         return np.frombuffer(b"".join(values), dtype=self.dtype)
 
 
+@lru_cache(maxsize=1024)
+def _records(fields: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> Records:
+    return Records({name: (dtype, shape) for name, dtype, shape in fields})
+
+
 def row_keys(
     *,
     program_digest: str,
@@ -106,7 +117,7 @@ def row_keys(
         parameters: what is the same for all rows, as JSON values, such as the number of steps.
 
     Returns:
-        n keys of ``KEY_BYTES`` bytes. Takes about a microsecond a row: for very many rows call it in slices.
+        n keys of ``KEY_BYTES`` bytes. Takes about a microsecond a row; ``RowCache.keys`` lets others run in between.
 
     Raises:
         ValueError: no inputs, or arrays of different lengths.
@@ -116,16 +127,8 @@ def row_keys(
         raise ValueError("row_keys needs inputs of one common length")
     (n,) = lengths
     ordered = {name: inputs[name] for name in sorted(inputs)}
-    records = Records({name: (array.dtype, array.shape[1:]) for name, array in ordered.items()})
-    head = blake2b(digest_size=KEY_BYTES, person=_KEY_PERSON)
-    for part in (
-        program_digest.encode(),
-        profile.encode(),
-        operation.encode(),
-        canonical(dict(parameters or {})),
-        records.description,
-    ):
-        head.update(len(part).to_bytes(8, "little") + part)
+    records = Records.of({name: (array.dtype, array.shape[1:]) for name, array in ordered.items()})
+    head = _head(program_digest, profile, operation, canonical(dict(parameters)) if parameters else b"{}", records)
     data = memoryview(records.pack(ordered, n).tobytes())
     keys = []
     for start in range(0, n * records.size, records.size):
@@ -133,6 +136,14 @@ def row_keys(
         row.update(data[start : start + records.size])
         keys.append(row.digest())
     return keys
+
+
+@lru_cache(maxsize=1024)
+def _head(program_digest: str, profile: str, operation: str, parameters: bytes, records: Records) -> blake2b:
+    head = blake2b(digest_size=KEY_BYTES, person=_KEY_PERSON)
+    for part in (program_digest.encode(), profile.encode(), operation.encode(), parameters, records.description):
+        head.update(len(part).to_bytes(8, "little") + part)
+    return head
 
 
 class Seal:

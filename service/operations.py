@@ -20,7 +20,6 @@ from contract.randomness import ADDRESS_LIMIT
 from runtime.model import LoadedModel
 from runtime.rows import NotConvergedError, environment
 from service.cache import RowCache
-from service.cache_rows import row_keys
 from service.catalogue import Catalogue
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.scheduler import Scheduler
@@ -254,7 +253,7 @@ class Operations:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._scheduler.now())):
                 if not self._cache.worth_asking(n, seconds):
                     return await compute(np.arange(n)), "bypass"
-                keys = row_keys(
+                keys = await self._cache.keys(
                     program_digest=model.program_digest(capability),
                     profile=model.profile,
                     operation=capability,

@@ -27,7 +27,6 @@ __all__ = ["PREFIX", "RedisLayer"]
 PREFIX = b"nonesuch:1:"
 """Prefix of every key in Redis; its number changes with the form of keys or values."""
 
-_MGET_KEYS = 1000  # a longer MGET would keep Redis from its other clients for too long
 _SET_ROWS = 250  # about a millisecond of this process's time to encode
 _CONNECTIONS = 8
 # Nobody waits for a write, so it may take longer than a read; a hung Redis is found by either.
@@ -107,18 +106,17 @@ class RedisLayer:
         return self._breaker.closed
 
     async def get_many(self, keys: Sequence[bytes], records: Records) -> list[bytes | None]:
-        """Values of keys, None for each that is not there, does not pass its tag, or did not come in time."""
-        values: list[bytes | None] = []
-        for start in range(0, len(keys), _MGET_KEYS):
-            some = keys[start : start + _MGET_KEYS]
-            sealed = await self._mget(some) if self.available() else None
-            if sealed is None:
-                break
-            opened, wrong = self._seal.open(records, some, sealed)
-            if wrong:
-                self._count("redis_wrong_tag", wrong)
-            values += opened
-        return values + [None] * (len(keys) - len(values))
+        """Values of keys, None for each that is not there, does not pass its tag, or did not come in time.
+
+        One MGET: give it a thousand keys at most, or it would keep Redis from its other clients for too long.
+        """
+        sealed = await self._mget(keys) if self.available() else None
+        if sealed is None:
+            return [None] * len(keys)
+        values, wrong = self._seal.open(records, keys, sealed)
+        if wrong:
+            self._count("redis_wrong_tag", wrong)
+        return values
 
     async def _mget(self, keys: Sequence[bytes]) -> list[Any] | None:
         names = [PREFIX + key for key in keys]

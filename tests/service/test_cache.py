@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cache import CacheReport, RowCache
+from service.cache_rows import row_keys
 from service.memory_layer import ENTRY_OVERHEAD
 from tests.service.clock import Clock
 from tests.service.squares import LAYOUT, Asker, keys_of, settle
@@ -84,6 +85,20 @@ def test_more_rows_than_a_slice():
         await asyncio.gather(asker.ask(rows), asker.ask(rows[::-1]))
         assert sorted(row for call in asker.computed for row in call) == rows
         assert await asker.ask(rows) == CacheReport(hits_memory=2500)
+
+    asyncio.run(scenario())
+
+
+def test_keys_in_slices_are_the_keys_of_the_whole():
+    async def scenario():
+        cache = RowCache()
+        question = {"program_digest": "0" * 64, "profile": "test", "operation": "square", "parameters": {"steps": 3}}
+        x, t = np.arange(5002.0).reshape(2501, 2), np.ones(2501)
+        assert await cache.keys(**question, inputs={"x": x, "t": t}) == row_keys(**question, inputs={"t": t, "x": x})
+        assert await cache.keys(**question, inputs={"x": x[:0]}) == []
+        for inputs in ({}, {"x": x, "t": t[:2000]}, {"x": x, "t": t[:-1]}):
+            with pytest.raises(ValueError, match="common length"):
+                await cache.keys(**question, inputs=inputs)
 
     asyncio.run(scenario())
 
@@ -325,6 +340,6 @@ def test_the_price_follows_what_look_ups_take(monkeypatch):
         for row in range(60):
             await asker.ask([row])
         assert cache.lookup_seconds > 1000.0 * before
-        assert cache.lookup_seconds < 0.3
+        assert cache.lookup_seconds < 1.0
 
     asyncio.run(scenario())
