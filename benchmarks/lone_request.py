@@ -1,6 +1,6 @@
 """How long a lone /log_prob on moons waits while another client samples 500 digits, over and over.
 
-    python -m benchmarks.lone_request [--seconds 20]
+    make bench, or python benchmarks/lone_request.py [--seconds 20] [--n 500]
 
 Starts a server of its own with the caches off, measures the lone caller first with nothing else to do and then beside
 the sampler, and prints the percentiles and their ratio.
@@ -15,7 +15,7 @@ import time
 import httpx
 import numpy as np
 
-from benchmarks.server import running_server
+from tests.service.server_process import ROOT, serving
 
 ROW = {"model": "moons-gaussian", "rows": [[0.5, 0.25]]}
 
@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each of the two measurements")
     parser.add_argument("--n", type=int, default=500, help="digits a request of the other client")
     options = parser.parse_args()
-    with running_server(NONESUCH_CACHE_BYTES="0") as url:
+    with serving(ROOT / "bundles", NONESUCH_CACHE_BYTES="0") as server:
+        url = server.url
         idle = measure(url, options.seconds)
         stop, drawn = threading.Event(), [0]
         sampler = threading.Thread(target=sample, args=(url, options.n, stop, drawn))
