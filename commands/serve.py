@@ -41,9 +41,14 @@ def serve(
         where = f"{variables(name)[0]}: " if name in Settings.model_fields else f"{name}: " if name else ""
         sys.exit(f"nonesuch serve: {where}{first['msg']}")
 
-    from service.server import ServeError, run
+    from service.listener import ServeError, open_socket
 
     try:
-        run(settings)
+        with open_socket(settings.host, settings.port, allow_anonymous=settings.allow_anonymous) as listener:
+            from service.server import run
+
+            run(settings, listener)
     except ServeError as error:
         sys.exit(f"nonesuch serve: {error}")
+    except KeyboardInterrupt:  # before there was a server to tell
+        sys.exit(130)

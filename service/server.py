@@ -1,9 +1,8 @@
-"""The process: a socket, uvicorn, signals, and what is printed once all is ready."""
+"""The process: uvicorn, signals, and what is printed once all is ready."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
 from types import FrameType
@@ -11,20 +10,18 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from contract.capabilities import CAPABILITIES
 from service.api.health import refusals
 from service.app import create_app
+from service.listener import BACKLOG, ServeError
 from service.parts import Parts
-from service.settings import Settings, is_loopback
+from service.settings import Settings
 from service.telemetry import configure_logging
 from service.web.samples import sample_curl
 
-__all__ = ["ServeError", "Server", "banner", "open_socket", "run"]
+__all__ = ["Server", "banner", "run"]
 
 log = structlog.get_logger("nonesuch.server")
-
-
-class ServeError(Exception):
-    """The service cannot start; the message says what to do about it."""
 
 
 class Server(uvicorn.Server):
@@ -69,26 +66,33 @@ class Server(uvicorn.Server):
     def _finish(self) -> None:
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to listen, let requests finish or cut them off, and end the parts."""
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn then leaves everything as it lies
+            running = list(self.server_state.tasks)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await self.lifespan.shutdown()
 
-def run(settings: Settings) -> None:
+
+def run(settings: Settings, listener: socket.socket) -> None:
     """Serve until told to stop.
 
+    Args:
+        settings: every knob.
+        listener: where to listen.
+
     Raises:
-        ServeError: the address is public without permission, or cannot be had.
+        ServeError: no such folder of bundles, or a Redis URL that cannot be read.
     """
-    if not is_loopback(settings.host) and not settings.allow_anonymous:
-        raise ServeError(
-            f"{settings.host} can be reached from other machines, and nobody would be asked for a key; "
-            "listen on 127.0.0.1, or say --allow-anonymous (NONESUCH_ALLOW_ANONYMOUS=true) if that is meant"
-        )
     configure_logging(settings.log_format, settings.log_level)
-    listener = open_socket(settings.host, settings.port)
-    port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
     try:
-        app = create_app(settings, on_ready=lambda parts: print(banner(parts, f"http://{host}:{port}"), flush=True))
-    except (FileNotFoundError, ValueError) as error:  # no such folder of bundles, or a Redis URL that cannot be read
-        listener.close()
+        app = create_app(settings, on_ready=lambda parts: print(banner(parts, url), flush=True))
+    except (FileNotFoundError, ValueError) as error:
         raise ServeError(str(error)) from None
     config = uvicorn.Config(
         app,
@@ -100,39 +104,9 @@ def run(settings: Settings) -> None:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=settings.finish_seconds,
-        backlog=2048,
+        backlog=BACKLOG,
     )
     Server(config, app.state.parts).run(sockets=[listener])
-
-
-def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket, opened before anything slow happens, so that a taken port is told at once.
-
-    Raises:
-        ServeError: the address cannot be had.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ServeError(f"cannot listen on {host}: {error.strerror or error}") from None
-    try:
-        # A port that a stopped server left moments ago can be had again; one that is being listened on cannot.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ServeError(
-                f"port {port} on {host} is taken; stop what listens there, or choose another: "
-                f"nonesuch serve --port {port + 1} (make serve PORT={port + 1})"
-            ) from None
-        if error.errno == errno.EACCES:
-            raise ServeError(f"port {port} needs more rights; choose one above 1023") from None
-        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return listener
 
 
 def banner(parts: Parts, url: str) -> str:
@@ -143,7 +117,7 @@ def banner(parts: Parts, url: str) -> str:
     width = max((len(model.manifest.name) for model in models), default=0)
     for model in models:
         manifest = model.manifest
-        abilities = ", ".join(manifest.capabilities)
+        abilities = ", ".join(c for c in CAPABILITIES if c in manifest.capabilities)
         lines.append(f"  {manifest.name:{width}}  version {manifest.version}, {manifest.family}: {abilities}")
     lines += [f"  refused: {reason}" for reason in refusals(parts).values()]
     if not models:

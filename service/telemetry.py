@@ -16,6 +16,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 __all__ = ["Metrics", "configure_logging"]
 
+# Local variables stay out of the log: they may be anybody's data.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 # A second series for every counter, with the time of its first increment, that nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call,unused-ignore]
 
@@ -106,7 +109,7 @@ def configure_logging(form: Literal["console", "json"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=form == "json"),
     ]
     last: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACKS, structlog.processors.JSONRenderer()]
         if form == "json"
         else [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)

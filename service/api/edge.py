@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -61,6 +62,14 @@ class Edge:
             await self._app(scope, receive, send_on)
         except ClientDisconnect:
             status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            # The process ends and has waited long enough; whoever still waits is told so.
+            if status:
+                raise
+            gone = ProblemError(
+                "draining", "the service stopped before the answer was ready", headers={"Retry-After": "5"}
+            )
+            await gone.response(request_id)(scope, receive, send_on)
         except Exception as error:
             problem = problem_of(error)
             if problem is None or status:

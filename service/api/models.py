@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from contract.capabilities import Capability
+from contract.capabilities import CAPABILITIES, Capability
 from contract.conformal import smallest_p_value
 from contract.manifest import Metric, Parity
 from contract.programs import Output, Program, ProgramInput, Steps
@@ -155,7 +155,7 @@ def _line(parts: Parts, model: LoadedModel) -> dict[str, Any]:
         "family": manifest.family,
         "version": manifest.version,
         "versions": parts.catalogue.versions(manifest.name),
-        "capabilities": list(manifest.capabilities),
+        "capabilities": [name for name in CAPABILITIES if name in manifest.capabilities],
         "shape": manifest.support.shape,
     }
 
@@ -175,7 +175,11 @@ def _card(parts: Parts, model: LoadedModel) -> dict[str, Any]:
         "pinned": parts.catalogue.pinned(manifest.name, manifest.version),
         "profile": model.profile,
         "support": manifest.support.model_dump(mode="json"),
-        "capabilities": {name: _ability(model, name, program) for name, program in manifest.capabilities.items()},
+        "capabilities": {
+            name: _ability(model, name, manifest.capabilities[name])
+            for name in CAPABILITIES
+            if name in manifest.capabilities
+        },
         "refusals": manifest.refusals,
         "metrics": [metric.model_dump(mode="json") for metric in manifest.metrics],
         "calibration": None

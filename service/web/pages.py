@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from contract.capabilities import KIND_WORDS
+from contract.errors import InputError
 from runtime.model import LoadedModel
 from runtime.picture import is_picture
 from service.api.calls import DisconnectWatch, parts_of, require_started
 from service.api.problems import KINDS, ProblemError
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, Overloaded
 from service.web.figures import number, scatter, strip
 from service.web.samples import (
     Address,
@@ -40,6 +41,8 @@ __all__ = ["STATIC", "problem_page", "router", "wants_page"]
 
 STATIC = Path(__file__).parent / "static"
 SHOWN_VALUES = 64
+FEW_VALUES = 4
+MOSAIC = 6
 PERMANENT = "public, max-age=31536000, immutable"
 
 _PAGE_POLICY = (
@@ -249,9 +252,8 @@ def _text(model: LoadedModel, index: int, value: float) -> str:
 
 
 async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline: float) -> dict[str, Any]:
-    manifest, support, root = model.manifest, model.manifest.support, _root(request)
-    seed = random_seed()
-    first = address_at(model, seed, 0)
+    manifest, root = model.manifest, _root(request)
+    first = address_at(model, random_seed(), 0)
     card: dict[str, Any] = {
         "name": manifest.name,
         "title": manifest.title,
@@ -261,25 +263,32 @@ async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline
         "next": f"{root}/x/{manifest.name}",
         "pictures": None,
         "svg": None,
-        "values": None,
+        "few": None,
         "more": 0,
     }
+    # A model that is busy, or does not converge, stands there without a sample.
+    with suppress(Overloaded, InputError):
+        card |= await _figure(root, gallery, first, deadline)
+    return card
+
+
+async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) -> dict[str, Any]:
+    model, support = first.model, first.support
     if is_picture(support):
         scale = picture_scale(support)
-        rows = [Address(model, seed, row) for row in range(6)]
-        card |= {
-            "pictures": [f"{root}{address.path}.png" for address in rows],
+        return {
+            "pictures": [f"{root}{Address(model, first.seed, row).path}.png" for row in range(MOSAIC)],
             "width": support.shape[1] * scale,
             "height": support.shape[0] * scale,
         }
-    elif planar(support):
+    row = await gallery.row(first, deadline)
+    if planar(support):
         cloud = await gallery.cloud(model, deadline)
-        card["svg"] = scatter(cloud, await gallery.row(first, deadline), (support.label(0), support.label(1)))
-    else:
-        row = await gallery.row(first, deadline)
-        shown = _values(model, row, None)["values"][:4]
-        card |= {"values": shown, "more": support.size - len(shown)}
-    return card
+        flat = row.reshape(2).astype(np.float64)
+        axes = (support.label(0), support.label(1))
+        return {"svg": scatter(cloud if cloud is not None else flat[None], flat, axes)}
+    shown = _values(model, row, None)["values"][:FEW_VALUES]
+    return {"few": shown, "more": support.size - len(shown)}
 
 
 # -- requests ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from contract.support import Support
 from runtime.model import LoadedModel
 from runtime.picture import is_picture, png
 from service.api.problems import ProblemError
+from service.errors import Overloaded, TooLarge
 from service.parts import Parts
 
 __all__ = [
@@ -36,6 +37,7 @@ PREFIX_LENGTH = 8
 
 PICTURE_PIXELS = 448
 CLOUD_ROWS = 400
+KEPT_CLOUDS = 16
 
 
 @dataclass(frozen=True)
@@ -162,19 +164,30 @@ class Gallery:
         )
         return float(answer.body["log_prob"][0]), answer.body["kind"]
 
-    async def cloud(self, model: LoadedModel, deadline: float) -> NDArray[np.float64]:
-        """Some hundred samples of seed 0, [n, *shape], kept for as long as the model is looked at."""
+    async def cloud(self, model: LoadedModel, deadline: float) -> NDArray[np.float64] | None:
+        """Some hundred samples of seed 0, [n, *shape], kept for as long as the model is looked at.
+
+        They are the background: None when there is no time for them now.
+        """
         key = model.program_digest("sample")
         if key not in self._clouds:
-            manifest = model.manifest
-            answer = await self._parts.operations.sample(
-                manifest.name, manifest.version, n=CLOUD_ROWS, seed=0, deadline=deadline
-            )
-            self._clouds[key] = answer.body["rows"].astype(np.float64)
-            while len(self._clouds) > 16:
+            try:
+                self._clouds[key] = await self._draw(model, CLOUD_ROWS, deadline)
+            except Overloaded:
+                return None
+            while len(self._clouds) > KEPT_CLOUDS:
                 self._clouds.popitem(last=False)
         self._clouds.move_to_end(key)
         return self._clouds[key]
+
+    async def _draw(self, model: LoadedModel, n: int, deadline: float) -> NDArray[np.float64]:
+        name, version = model.manifest.name, model.manifest.version
+        try:
+            answer = await self._parts.operations.sample(name, version, n=n, seed=0, deadline=deadline)
+        except TooLarge as error:
+            answer = await self._parts.operations.sample(name, version, n=error.most, seed=0, deadline=deadline)
+        rows: NDArray[np.float64] = answer.body["rows"].astype(np.float64)
+        return rows
 
 
 def planar(support: Support) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Iterator
@@ -278,8 +279,6 @@ def test_probes(client: httpx.Client) -> None:
 
 
 def test_many_clients_at_once_get_their_own_rows(server: ServerProcess) -> None:
-    import asyncio
-
     async def one(client: httpx.AsyncClient, k: int) -> None:
         rows = np.random.default_rng(k).normal(size=(1 + k % 7, 2))
         likely = await client.post("/log_prob", json={"model": "normal", "rows": rows.tolist()})
@@ -306,3 +305,27 @@ def test_json_is_compact_and_repeatable(client: httpx.Client, second: httpx.Clie
     assert first == again
     assert b", " not in first
     assert json.loads(first)["n"] == 20
+
+
+@pytest.mark.parametrize(
+    "given", ["application/json; charset=UTF-8", "APPLICATION/JSON", 'application/json;charset="utf-8"']
+)
+def test_json_may_say_that_it_is_utf8(client: httpx.Client, given: str) -> None:
+    assert (
+        client.post(
+            "/log_prob", content=json.dumps({"model": "normal", "rows": X}), headers={"Content-Type": given}
+        ).status_code
+        == 200
+    )
+
+
+def test_a_body_of_exactly_the_limit_is_read(client: httpx.Client) -> None:
+    body = json.dumps({"model": "normal", "rows": X}).encode()
+    answer = client.post(
+        "/log_prob", content=body + b" " * (8 * 2**20 - len(body)), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 200
+    again = client.post(
+        "/log_prob", content=(part for part in (body[:10], body[10:])), headers={"Content-Type": "application/json"}
+    )
+    assert again.json() == answer.json()

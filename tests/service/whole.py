@@ -1,7 +1,7 @@
 """Bundles made by hand that between them can do all that the service offers, and one that takes its time.
 
-``normal`` answers every question about two numbers, with a knob and a calibration. ``dots`` draws pictures of 4 x 4 dots
-and knows their probability. ``sleeper`` samples in as many steps as the row's number says, up to two million.
+``normal`` answers every question about two numbers, with a knob and a calibration. ``dots`` draws pictures of 4 x 4
+dots and knows their probability. ``sleeper`` samples in as many steps as the row's number says, up to two million.
 """
 
 from __future__ import annotations
