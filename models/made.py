@@ -33,7 +33,7 @@ from contract.programs import ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, Losses, register
-from models.nets.lanes import full_lanes
+from models.nets.lanes import full_lanes, row_sum
 from models.nets.laws import TEMPERATURE
 from models.nets.masked import MaskedLinear
 from models.randomness import address, stream_state, uniform_from
@@ -47,7 +47,7 @@ class MADE(GenerativeModel):
 
     Args:
         support: binary coordinates, none of which may be missing.
-        hidden: H, hidden units.
+        hidden: H, hidden units; a multiple of 16 samples fastest.
         direct: whether each coordinate also sees its predecessors directly; D^2 more weights.
     """
 
@@ -101,7 +101,7 @@ class MADE(GenerativeModel):
         """log p(x), exact, in nats: x [n, *shape] -> float64 [n]."""
         rows = self._flat(x)
         evidence = ((2.0 * rows - 1.0) * self._logits(rows)).double()  # [n, D]: log-odds of what was seen
-        return -full_lanes(_softplus_of_minus, evidence).sum(dim=1)
+        return -row_sum(full_lanes(_softplus_of_minus, evidence))
 
     # -- sampling, step by step --------------------------------------------------------------------------------
 
@@ -130,9 +130,9 @@ class MADE(GenerativeModel):
         temperature, addresses, h, pixels = rest
         assert self.to_logits.bias is not None
         output = self.to_logits.masked_weight.index_select(0, t)  # [n, H]
-        logit = self.to_logits.bias.index_select(0, t) + (output * h.relu()).sum(dim=1)  # [n]
+        logit = self.to_logits.bias.index_select(0, t) + row_sum(output * h.relu())  # [n]
         if self.direct is not None:
-            logit = logit + (self.direct.masked_weight.index_select(0, t) * pixels).sum(dim=1)
+            logit = logit + row_sum(self.direct.masked_weight.index_select(0, t) * pixels)
         chance = torch.sigmoid(logit / temperature.float())
         drawn = (uniform_from(stream_state(addresses, Stream.STEP, t), 1)[:, 0] < chance).float()  # [n]
         here = torch.arange(self.support.size) == t[:, None]  # [n, D]

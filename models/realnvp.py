@@ -38,6 +38,7 @@ from contract.programs import ProgramInput
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, Losses, register
+from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
 from models.nets.mlp import mlp
 from models.nets.tabular import refuse_coarse_columns, why_not_continuous
@@ -77,14 +78,14 @@ class AffineCoupling(nn.Module):
         a, b = self._split(x)
         log_scale, shift = self._scale_and_shift(a)
         y = torch.cat([a, b * log_scale.exp() + shift], dim=1)
-        return y.index_select(1, self.back), log_scale.double().sum(dim=1)
+        return y.index_select(1, self.back), row_sum(log_scale.double())
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """y [n, d] -> (x [n, d], log |det dx/dy| float64 [n])."""
         a, b = self._split(y)
         log_scale, shift = self._scale_and_shift(a)
         x = torch.cat([a, (b - shift) * (-log_scale).exp()], dim=1)
-        return x.index_select(1, self.back), -log_scale.double().sum(dim=1)
+        return x.index_select(1, self.back), -row_sum(log_scale.double())
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         ordered = x.index_select(1, self.order)

@@ -14,7 +14,7 @@ from math import log, pi, pow
 import torch
 from torch import Tensor, nn
 
-from models.nets.lanes import LANES, full_lanes
+from models.nets.lanes import LANES, full_lanes, row_sum
 
 __all__ = ["DirectionLaw", "KernelLaw", "silverman_bandwidth"]
 
@@ -73,16 +73,15 @@ class KernelLaw(nn.Module):
         # Centres in whole vectors, so that a row's bits do not depend on its batch; those added weigh nothing.
         spare = -len(values) % LANES
         self.register_buffer("centres", torch.cat([values, values[-1:].expand(spare)]))
-        weights = torch.full((len(values),), -log(len(values) * self.bandwidth * (2.0 * pi) ** 0.5))
-        nothing = torch.full((spare,), -torch.inf)
-        self.register_buffer("log_weights", torch.cat([weights, nothing]).double())
+        weights = values.new_full((len(values),), -log(len(values) * self.bandwidth * (2.0 * pi) ** 0.5))
+        self.register_buffer("log_weights", torch.cat([weights, weights.new_full((spare,), -torch.inf)]))
 
     def forward(self, log_prob: Tensor) -> Tensor:
         """log_prob float64 [n] -> score float64 [n]."""
         s = log_prob.clamp(-_FARTHEST, _FARTHEST)[:, None]  # [n, 1]
         terms = self.log_weights - 0.5 * ((s - self.centres) / self.bandwidth).square()  # [n, m]
         largest = terms.amax(dim=1, keepdim=True)  # finite, since s is
-        total = torch.exp(terms - largest).sum(dim=1, keepdim=True)  # in [1, m]
+        total = row_sum(torch.exp(terms - largest))[:, None]  # in [1, m]
         return -(largest + full_lanes(torch.log, total))[:, 0]
 
 

@@ -1,9 +1,10 @@
-"""Elementwise functions whose bits do not depend on the batch.
+"""Functions of rows whose bits do not depend on the batch.
 
-Vectorised kernels treat the last few elements of an array by other code than the rest, and the two may differ in the
-last place: in ONNX Runtime Log, Exp, Sin, Cos and Tanh in double, and Log, Sin, Cos and Softplus in single precision,
-give a row other bits alone than in a batch. An array whose last axis is a multiple of the vector's width has no such
-rest, however many rows it has.
+Vectorised kernels treat the ends of an array by other code than the rest, and the two may differ in the last place.
+In ONNX Runtime, Log, Exp, Sin, Cos and Tanh in double, and Log, Sin, Cos and Softplus in single precision, give a row
+other bits alone than in a batch; and a sum over a row depends on where in memory the row starts, so that no number of
+rows added to the batch would help. In an array whose last axis is a multiple of the vector's width every row starts
+on a whole vector and ends with one, however many there are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["LANES", "full_lanes"]
+__all__ = ["LANES", "full_lanes", "row_sum"]
 
 LANES = 16
 """Elements to a full vector: 512 bits of float32, two vectors of float64."""
@@ -36,3 +37,15 @@ def full_lanes(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     if spare == 0:
         return function(*arguments)
     return function(*(pad(argument, (0, spare), value=1.0) for argument in arguments))[..., :width]
+
+
+def row_sum(x: Tensor) -> Tensor:
+    """Sum over the last axis, in whole vectors: [..., d] -> [...].
+
+    Example:
+        >>> import torch
+        >>> row_sum(torch.tensor([[1.0, 2.0, 3.0]])).tolist()
+        [6.0]
+    """
+    spare = -x.shape[-1] % LANES
+    return (pad(x, (0, spare)) if spare else x).sum(dim=-1)

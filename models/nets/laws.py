@@ -9,6 +9,7 @@ from torch import Tensor
 
 from contract.programs import ProgramInput
 from contract.randomness import Stream
+from models.nets.lanes import row_sum
 from models.randomness import normal
 
 __all__ = ["TEMPERATURE", "standard_normal", "standard_normal_log_prob"]
@@ -27,7 +28,7 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
         >>> round(standard_normal_log_prob(torch.zeros(1, 2)).item(), 6) == round(-log(2 * pi), 6)
         True
     """
-    squares = z.double().square().sum(dim=-1)
+    squares = row_sum(z.double().square())
     return -0.5 * (squares + z.shape[-1] * log(2.0 * pi))
 
 

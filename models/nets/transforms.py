@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.nets.lanes import full_lanes
+from models.nets.lanes import full_lanes, row_sum
 
 __all__ = ["LogColumns", "Standardise", "Transform", "Whiten", "forward_through", "inverse_through"]
 
@@ -66,12 +66,12 @@ class LogColumns(nn.Module):
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x float64 [n, d], above 0 where chosen -> (y [n, d], log |det dy/dx| [n])."""
         logs = full_lanes(torch.log, torch.where(self.chosen, x, 1.0))  # 0 where not chosen
-        return torch.where(self.chosen, logs, x), -logs.sum(dim=-1)
+        return torch.where(self.chosen, logs, x), -row_sum(logs)
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """y float64 [n, d] -> (x [n, d], log |det dx/dy| [n])."""
         logs = torch.where(self.chosen, y, 0.0)
-        return torch.where(self.chosen, full_lanes(torch.exp, logs), y), logs.sum(dim=-1)
+        return torch.where(self.chosen, full_lanes(torch.exp, logs), y), row_sum(logs)
 
 
 class Standardise(nn.Module):

@@ -94,5 +94,5 @@ def test_refuses_constant_redundant_and_coarse_columns() -> None:
     with pytest.raises(ValueError, match="linear combination"):
         fitted(torch.cat([rows, rows.sum(dim=1, keepdim=True)], dim=1))
     coarse = Gaussian(table("real", "real", resolution=0.5))
-    with pytest.raises(ValueError, match="column 'a' is rounded to 0.5, coarser than 0.1 of its standard deviation 1"):
+    with pytest.raises(ValueError, match=r"column 'a' is rounded to 0\.5, coarser than 0\.1 of its standard deviation"):
         coarse.fit((torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * 2).round() / 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +43,11 @@ NAMES = ("bits", "state", "uniform", "normal")
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphSession]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> GraphSession:
     ports = [State(name=name, dtype="int64") for name in ("seed", "row", "t")]
     path: Path = tmp_path_factory.mktemp("draws") / "draws.onnx"
     path.write_bytes(export_graph("draws", GraphModule(Draws(), "draw", ports, NAMES)).SerializeToString())
-    yield GraphSession(path)
+    return GraphSession(path)
 
 
 def many_addresses() -> dict[str, NDArray[np.int64]]:
