@@ -106,7 +106,8 @@ class Adapter(lightning.LightningModule):
         self.progress.steps += 1
         self._epoch_steps += 1
         for name, value in {**totals, **losses.logged}.items():
-            self._epoch_losses[name] = self._epoch_losses.get(name, 0.0) + float(value)
+            number = float(value.detach() if isinstance(value, Tensor) else value)
+            self._epoch_losses[name] = self._epoch_losses.get(name, 0.0) + number
 
     def _learning_rate(self, batch_index: int) -> float:
         plan = self.training_plan

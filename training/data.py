@@ -7,6 +7,7 @@ import hashlib
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Dataset:
         rows: ordinary rows, [n, *shape] of the support's dtype.
         support: what a row is.
         description: the data in words, with their source.
-        sha256: digest of everything below and above, in the loader's order.
+        sha256: digest of all rows, those of test and anomalies too, in the loader's order.
         test: rows of an official test split, if there is one.
         anomalies: labelled rows that are not ordinary, by label.
     """
@@ -156,9 +157,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(data) < 4 or data[:3] != b"\x00\x00\x08" or not 1 <= data[3] <= 4:
         raise DataError(f"{path}: not an idx file of unsigned bytes: it starts with {data[:4].hex()!r}")
     start = 4 + 4 * data[3]
-    shape = tuple(int(size) for size in np.frombuffer(data[4:start], dtype=">i4"))
-    expected = int(np.prod(shape, dtype=np.int64))
-    if len(shape) != data[3] or min(shape) < 1 or len(data) - start != expected:
+    shape = tuple(int.from_bytes(data[at : at + 4], "big", signed=True) for at in range(4, start, 4))
+    if min(shape) < 1 or len(data) - start != prod(shape):
         raise DataError(f"{path}: its header says shape {shape}, but {max(len(data) - start, 0)} bytes follow")
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape).copy()
 
@@ -259,7 +259,7 @@ def _check(data: Dataset, name: str, rows: Array) -> None:
 
 
 def _digest(data: Dataset) -> str:
-    total = hashlib.sha256(data.support.model_dump_json().encode())
+    total = hashlib.sha256()
     for name, rows in [("rows", data.rows), ("test", data.test), *sorted(data.anomalies.items())]:
         if rows is not None:
             little = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))

@@ -6,10 +6,10 @@ import inspect
 import math
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from contract.support import Support
 from models.base import GenerativeModel, HasFit, HasLosses, family
@@ -219,10 +219,7 @@ def parse_recipe(text: str, where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise RecipeError(f"{where}: {field}: {message}" if field else f"{where}: {message}") from None
+        raise RecipeError(f"{where}: {_first(error)}") from None
 
 
 def load_recipe(path: Path) -> tuple[Recipe, str]:
@@ -272,10 +269,28 @@ def build_model(recipe: Recipe, support: Support) -> GenerativeModel:
     if refusal is not None:
         raise RecipeError(f"{recipe.name}: family: {recipe.family} does not fit these data: {refusal}")
     try:
-        inspect.signature(cls).bind(support, **recipe.model)
-    except TypeError as error:
+        return cls(support, **_hyper_parameters(cls, recipe.model))
+    except ValidationError as error:
+        raise RecipeError(f"{recipe.name}: model: {_first(error)}") from None
+    except ValueError as error:
         raise RecipeError(f"{recipe.name}: model: {error}") from None
-    try:
-        return cls(support, **recipe.model)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{recipe.name}: model: {error}") from None
+
+
+def _hyper_parameters(cls: type[GenerativeModel], given: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters checked against the types and names of the constructor's keyword-only parameters."""
+    hints = get_type_hints(cls.__init__)
+    wanted: dict[str, Any] = {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    checked = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **wanted).model_validate(given)
+    return {name: getattr(checked, name) for name in given}
+
+
+def _first(error: ValidationError) -> str:
+    """The first of a validation's complaints: the field and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
