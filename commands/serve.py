@@ -12,16 +12,18 @@ __all__ = ["serve"]
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one [default: 8000].")] = None,
-    bundles: Annotated[Path | None, typer.Option(help="Folder of bundles [default: bundles].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8000")
+    ] = None,
+    bundles: Annotated[Path | None, typer.Option(help="Folder of bundles.", show_default="bundles")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis behind the memory cache.", envvar=[])] = None,
-    provider: Annotated[str | None, typer.Option(help="Where graphs run, cpu or cuda [default: cpu].")] = None,
+    provider: Annotated[str | None, typer.Option(help="Where graphs run, cpu or cuda.", show_default="cpu")] = None,
     allow_anonymous: Annotated[
         bool | None, typer.Option("--allow-anonymous", help="Listen on a public address, open to everybody.")
     ] = None,
-    log_format: Annotated[str | None, typer.Option(help="Log lines: console or json [default: console].")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [default: info].")] = None,
+    log_format: Annotated[str | None, typer.Option(help="Log lines: console or json.", show_default="console")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
     access_log: Annotated[bool | None, typer.Option("--access-log", help="Log a line for every request.")] = None,
 ) -> None:
     """Serve bundles over HTTP.
