@@ -1,0 +1,101 @@
+"""Every family over a real socket: what the graphs say is what HTTP says, and what a family lacks is a 409."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from contract.capabilities import Capability
+from models.base import registry
+from runtime.loop import run_program
+from tests.families import TrainedFamily, trained
+from tests.service.server_process import serving
+
+FAMILIES = sorted(registry())
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    root: Path = tmp_path_factory.mktemp("bundles")
+    for name in FAMILIES:
+        shutil.copytree(trained(name).root, root, dirs_exist_ok=True)
+    with serving(root) as server, server.client() as client:
+        yield client
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> TrainedFamily:
+    return trained(request.param)
+
+
+def ask(client: httpx.Client, path: str, family: TrainedFamily, **fields: Any) -> httpx.Response:
+    return client.post(path, json={"model": family.recipe.name, **fields})
+
+
+def graphs(family: TrainedFamily, capability: Capability, **inputs: Any) -> dict[str, np.ndarray]:
+    return run_program(family.served, capability, inputs)
+
+
+def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFamily) -> None:
+    capabilities = family.served.manifest.capabilities
+    x = family.folds.test[:20]
+    expected: dict[str, tuple[np.ndarray, dict[str, Any], str]] = {}
+    if "sample" in capabilities:
+        drawn = graphs(family, "sample", seed=np.full(20, 8), row=np.arange(3, 23))["x"]
+        expected["/sample"] = drawn, {"n": 20, "seed": 8, "start": 3}, "rows"
+    if "log_prob" in capabilities:
+        expected["/log_prob"] = graphs(family, "log_prob", x=x)["log_prob"], {"rows": x.tolist()}, "log_prob"
+    if "encode" in capabilities:
+        expected["/encode"] = graphs(family, "encode", x=x)["z"], {"rows": x.tolist()}, "codes"
+    if "decode" in capabilities:
+        z = graphs(family, "latent", seed=np.full(20, 8), row=np.arange(20))["z"]
+        expected["/decode"] = graphs(family, "decode", z=z)["x"], {"codes": z.tolist()}, "rows"
+    if "score" in capabilities:
+        expected["/anomaly-score"] = graphs(family, "score", x=x)["score"], {"rows": x.tolist()}, "score"
+    assert expected
+    for path, (values, fields, name) in expected.items():
+        answer = ask(client, path, family, **fields)
+        assert answer.status_code == 200, answer.text
+        np.testing.assert_array_equal(np.array(answer.json()[name]), values, err_msg=path)
+
+
+def test_what_a_family_lacks_is_a_409_with_its_reason(client: httpx.Client, family: TrainedFamily) -> None:
+    paths: dict[Capability, tuple[str, str]] = {
+        "sample": ("/sample", ""),
+        "log_prob": ("/log_prob", "rows"),
+        "encode": ("/encode", "rows"),
+        "decode": ("/decode", "codes"),
+        "score": ("/anomaly-score", "rows"),
+    }
+    refusals = family.served.manifest.refusals
+    for capability, (path, field) in paths.items():
+        fields = {field: family.folds.test[:1].tolist()} if field else {}
+        answer = ask(client, path, family, **fields)
+        if capability in refusals:
+            assert answer.status_code == 409
+            assert refusals[capability] in answer.json()["detail"]
+        elif field != "codes":
+            assert answer.status_code == 200
+
+
+def test_an_enumerable_family_sums_to_one_over_http(client: httpx.Client) -> None:
+    counted = 0
+    for name in FAMILIES:
+        family = trained(name)
+        support = family.model.support
+        if not support.discrete:
+            continue
+        states = (np.arange(2**support.size)[:, None] >> np.arange(support.size)) & 1
+        answer = ask(client, "/log_prob", family, rows=states.reshape(-1, *support.shape).tolist()).json()
+        assert answer["kind"] == "exact"
+        assert abs(np.exp(answer["log_prob"]).sum() - 1.0) < 1e-3
+        bits = -np.array(answer["log_prob"]) / (support.size * np.log(2.0))
+        np.testing.assert_allclose(answer["bits_per_dimension"], bits, rtol=1e-12)
+        counted += 1
+    assert counted
