@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -19,80 +20,72 @@ from torch import Tensor, nn
 from contract.programs import State
 from models.base import GenerativeModel
 from models.gaussian import Gaussian
-from models.made import MADE
 from models.nets.lanes import row_sum
 from runtime.safety import FORBIDDEN_OPS
 from runtime.session import GraphSession
-from tests.models.supports import pictures, table
+from tests.families import trained
+from tests.models.supports import table
 from training.export import Exported, ExportError, export_graph, export_model, export_score
 from training.graphs import GraphModule, model_graphs
-from training.law import DirectionLaw, KernelLaw
-from training.onnx_files import INLINE_BYTES, WEIGHTS, pack, to_bytes
+from training.law import KernelLaw
+from training.onnx_files import INLINE_BYTES, WEIGHTS
 from training.parity import PADDED, verify_export
 
-ROWS = np.random.default_rng(0).normal(size=(64, 12)) * 3 + 1
-PICTURES = (np.random.default_rng(0).random((64, 4, 5)) < 0.4).astype(np.uint8)
+ROWS = np.random.default_rng(0).normal(size=(64, 3)) * 3 + 1
 
 
-def gaussian() -> Gaussian:
-    model = Gaussian(table(*["real"] * 12))
-    model.fit(torch.from_numpy(ROWS))
-    return model
-
-
-def made() -> MADE:
-    torch.manual_seed(0)
-    model = MADE(pictures(4, 5), hidden=64)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-@pytest.fixture(scope="module")
-def made_export() -> tuple[MADE, Exported]:
-    model = made()
-    return model, export_model(model)
+def shipped(name: str) -> tuple[GenerativeModel, Exported]:
+    """A trained family, and the export that its bundle holds, without the score."""
+    family = trained(name)
+    bundle = family.served.bundle
+    exported = Exported(
+        graphs={name: bundle.path(part.file).read_bytes() for name, part in bundle.manifest.graphs.items()},
+        weights=bundle.path(WEIGHTS).read_bytes() if bundle.manifest.weights else None,
+        programs=bundle.manifest.capabilities,
+    )
+    del exported.graphs["score"], exported.programs["score"]
+    return family.model, exported
 
 
 @pytest.fixture(scope="module")
-def gaussian_export() -> tuple[Gaussian, Exported]:
-    model = gaussian()
-    return model, export_model(model)
+def made() -> tuple[GenerativeModel, Exported]:
+    return shipped("made")
+
+
+@pytest.fixture(scope="module")
+def gaussian() -> tuple[GenerativeModel, Exported]:
+    return shipped("gaussian")
 
 
 def graph(exported: Exported, name: str) -> onnx.ModelProto:
     return onnx.load_from_string(exported.graphs[name])
 
 
-def one_graph() -> dict[str, bytes]:
-    """One graph of a model, packed."""
-    model = export_graph("log_prob", model_graphs(gaussian().baked())["log_prob"])
-    weights = pack({"log_prob": model})
-    return {"log_prob": to_bytes(model), "weights": weights}
-
-
-def test_another_process_exports_the_same_bytes(tmp_path: Path) -> None:
+def test_another_process_exports_the_same_bytes(gaussian: tuple[GenerativeModel, Exported], tmp_path: Path) -> None:
     script = (
         "import sys; sys.path[:0] = [sys.argv[1]]\n"
-        "from tests.training.test_export import one_graph\n"
-        "for name, data in one_graph().items():\n"
-        "    open(f'{sys.argv[2]}/{name}', 'wb').write(data)\n"
+        "from models.gaussian import Gaussian\n"
+        "from tests.models.supports import table\n"
+        "from training.export import export_graph\n"
+        "from training.graphs import model_graphs\n"
+        "from training.onnx_files import to_bytes\n"
+        "graph = model_graphs(Gaussian(table('real', 'real')).baked())['latent']\n"
+        "sys.stdout.buffer.write(to_bytes(export_graph('latent', graph)))\n"
     )
-    root = Path(__file__).parent.parent.parent
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(root), str(tmp_path)],
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(Path(__file__).parent.parent.parent)],
         check=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONHASHSEED": "7"},
         capture_output=True,
     )
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == one_graph()
+    assert done.stdout == gaussian[1].graphs["latent"]
 
 
-def test_no_path_and_no_origin_is_in_a_graph(made_export: tuple[MADE, Exported]) -> None:
-    for name in made_export[1].graphs:
-        model = graph(made_export[1], name)
-        data = made_export[1].graphs[name]
+def test_no_path_and_no_origin_is_in_a_graph(made: tuple[GenerativeModel, Exported]) -> None:
+    for name in made[1].graphs:
+        model = graph(made[1], name)
+        data = made[1].graphs[name]
         for word in (str(Path.cwd()), sys.prefix, ".py", "site-packages"):
             assert word.encode() not in data
         assert not model.metadata_props
@@ -101,13 +94,13 @@ def test_no_path_and_no_origin_is_in_a_graph(made_export: tuple[MADE, Exported])
             assert not node.doc_string
 
 
-def test_graphs_read_what_they_use_and_are_named_as_programs_name_them(made_export: tuple[MADE, Exported]) -> None:
+def test_graphs_read_what_they_use_and_are_named_as_programs_name_them(made: tuple[GenerativeModel, Exported]) -> None:
     ports = {
         name: (
-            [port.name for port in graph(made_export[1], name).graph.input],
-            [port.name for port in graph(made_export[1], name).graph.output],
+            [port.name for port in graph(made[1], name).graph.input],
+            [port.name for port in graph(made[1], name).graph.output],
         )
-        for name in made_export[1].graphs
+        for name in made[1].graphs
     }
     assert ports == {
         "log_prob": (["x"], ["log_prob"]),
@@ -115,18 +108,18 @@ def test_graphs_read_what_they_use_and_are_named_as_programs_name_them(made_expo
         "sample_step": (["t", "temperature", "address", "h", "pixels"], ["next_h", "next_pixels"]),
         "sample_final": (["pixels"], ["x"]),
     }
-    assert made_export[1].opset == 20
+    assert made[1].opset == 20
 
 
-def test_no_graph_draws_for_itself_shifts_or_fails_on_cuda(made_export: tuple[MADE, Exported]) -> None:
-    for name in made_export[1].graphs:
-        used = {node.op_type for node in graph(made_export[1], name).graph.node}
+def test_no_graph_draws_for_itself_shifts_or_fails_on_cuda(made: tuple[GenerativeModel, Exported]) -> None:
+    for name in made[1].graphs:
+        used = {node.op_type for node in graph(made[1], name).graph.node}
         assert not used & FORBIDDEN_OPS
         assert not {op for op in used if op.startswith("Bit")}
 
 
-def test_a_tensor_that_two_graphs_use_is_stored_once(made_export: tuple[MADE, Exported]) -> None:
-    model, exported = made_export
+def test_a_tensor_that_two_graphs_use_is_stored_once(made: tuple[GenerativeModel, Exported]) -> None:
+    model, exported = made
     places: dict[str, set[tuple[str, str]]] = {}
     for name in exported.graphs:
         for tensor in graph(exported, name).graph.initializer:
@@ -136,22 +129,23 @@ def test_a_tensor_that_two_graphs_use_is_stored_once(made_export: tuple[MADE, Ex
                 places.setdefault(tensor.name, set()).add((entries["offset"], entries["length"]))
             else:
                 assert len(numpy_helper.to_array(tensor).tobytes()) <= INLINE_BYTES
-    layers = {"module.to_hidden.weight", "module.to_logits.weight", "module.direct.weight"}
+    layers = {"module.to_hidden.weight", "module.to_logits.weight"}
     assert {name: len(places[name]) for name in layers} == dict.fromkeys(layers, 1)
     large = sum(p.numel() * 4 for p in model.parameters() if p.numel() * 4 > INLINE_BYTES)
     assert exported.weights is not None
     assert large <= len(exported.weights) < large + 500  # alignment
 
 
-def test_masks_are_baked_in(made_export: tuple[MADE, Exported]) -> None:
+def test_masks_are_baked_in(made: tuple[GenerativeModel, Exported]) -> None:
     for name in ("log_prob", "sample_step"):
-        for tensor in graph(made_export[1], name).graph.initializer:
+        for tensor in graph(made[1], name).graph.initializer:
             assert "mask" not in tensor.name
 
 
-def test_the_score_leaves_every_other_file_as_it_is(gaussian_export: tuple[Gaussian, Exported]) -> None:
-    model, exported = gaussian_export
-    law = KernelLaw(torch.linspace(-60, -20, 301, dtype=torch.float64))
+def test_the_score_leaves_every_other_file_as_it_is(gaussian: tuple[GenerativeModel, Exported]) -> None:
+    model, exported = gaussian
+    rows = trained("gaussian").folds.test
+    law = KernelLaw(torch.linspace(-6, -1, 301, dtype=torch.float64))
     scored = export_score(law, exported)
     assert {name: data for name, data in scored.graphs.items() if name != "score"} == exported.graphs
     assert scored.weights == exported.weights
@@ -159,22 +153,16 @@ def test_the_score_leaves_every_other_file_as_it_is(gaussian_export: tuple[Gauss
     program = scored.programs["score"]
     assert (program.step, program.final) == ("log_prob", "score")
     assert [(output.name, output.kind) for output in program.outputs] == [("score", "score"), ("log_prob", "statistic")]
-    verified = verify_export(model, scored, ROWS, law=law)
+    verified = verify_export(model, scored, rows, law=law)
     assert set(verified.parity) == set(scored.programs)
     assert set(verified.graphs) == set(scored.graphs)
     with pytest.raises(ExportError, match="no log_prob"):
         export_score(law, replace(exported, programs={}))
 
 
-def test_exporting_again_gives_the_same_bytes(gaussian_export: tuple[Gaussian, Exported]) -> None:
-    name = "latent"
-    again = to_bytes(export_graph(name, model_graphs(gaussian().baked())[name]))
-    assert again == gaussian_export[1].graphs[name]
-
-
-def test_doubles_keep_their_digits(gaussian_export: tuple[Gaussian, Exported]) -> None:
-    model, exported = gaussian_export
-    parity = verify_export(model, exported, ROWS).parity
+def test_doubles_keep_their_digits(gaussian: tuple[GenerativeModel, Exported]) -> None:
+    model, exported = gaussian
+    parity = verify_export(model, exported, trained("gaussian").folds.test).parity
     assert parity["log_prob"].rtol == 1e-9
     assert parity["log_prob"].max_abs_error < 1e-12
 
@@ -187,8 +175,8 @@ def test_doubles_keep_their_digits(gaussian_export: tuple[Gaussian, Exported]) -
     assert sorted(values) == [-1e300, math.pi, 1e300]
 
 
-def test_made_needs_no_padding(made_export: tuple[MADE, Exported]) -> None:
-    verified = verify_export(made_export[0], made_export[1], PICTURES)
+def test_made_needs_no_padding(made: tuple[GenerativeModel, Exported]) -> None:
+    verified = verify_export(made[0], made[1], trained("made").folds.test)
     assert {entry.row_multiple for entry in verified.graphs.values()} == {1}
     assert verified.parity["sample"].max_abs_error == 0
 
@@ -203,15 +191,15 @@ class Wrong(Gaussian):
         return super().log_prob(x) + 0.01
 
 
-def test_a_mismatch_is_named_with_its_size(gaussian_export: tuple[Gaussian, Exported]) -> None:
-    wrong = Wrong(table(*["real"] * 12))
-    wrong.fit(torch.from_numpy(ROWS))
+def test_a_mismatch_is_named_with_its_size(gaussian: tuple[GenerativeModel, Exported]) -> None:
+    wrong = Wrong(gaussian[0].support)
+    wrong.load_state_dict(gaussian[0].state_dict())
     with pytest.raises(ExportError, match=r"log_prob, n = 1: log_prob differs from torch by up to 0\.01"):
-        verify_export(wrong, gaussian_export[1], ROWS)
+        verify_export(wrong, gaussian[1], trained("gaussian").folds.test)
 
 
-def test_a_sampler_that_ignores_its_seed_is_a_mismatch(made_export: tuple[MADE, Exported]) -> None:
-    model, exported = made_export
+def test_a_sampler_that_ignores_its_seed_is_a_mismatch(made: tuple[GenerativeModel, Exported]) -> None:
+    model, exported = made
     step = graph(exported, "sample_init")
     for node in step.graph.node:
         for i, name in enumerate(node.input):
@@ -220,14 +208,14 @@ def test_a_sampler_that_ignores_its_seed_is_a_mismatch(made_export: tuple[MADE, 
     del step.graph.input[0]
     broken = replace(exported, graphs={**exported.graphs, "sample_init": step.SerializeToString()})
     with pytest.raises(ExportError, match=r"sample, n = 64: x differs from torch by up to 1, in \d+% of the rows"):
-        verify_export(model, broken, PICTURES)
+        verify_export(model, broken, trained("made").folds.test)
 
 
-def test_graphs_and_model_must_be_the_same_set(gaussian_export: tuple[Gaussian, Exported]) -> None:
-    model, exported = gaussian_export
+def test_graphs_and_model_must_be_the_same_set(gaussian: tuple[GenerativeModel, Exported]) -> None:
+    model, exported = gaussian
     fewer = replace(exported, graphs={name: data for name, data in exported.graphs.items() if name != "encode"})
     with pytest.raises(ExportError, match="but the model has"):
-        verify_export(model, fewer, ROWS)
+        verify_export(model, fewer, trained("gaussian").folds.test)
 
 
 class Statistic(GenerativeModel):
@@ -266,7 +254,7 @@ class FixedRows(Statistic):
 
 def test_rows_are_padded_where_a_kernel_s_tail_moves_the_last_place() -> None:
     model = Statistic(table("real", "real", "real"))
-    verified = verify_export(model, export_model(model), ROWS[:, :3])
+    verified = verify_export(model, export_model(model), ROWS)
     assert verified.graphs["log_prob"].row_multiple == PADDED
 
 
@@ -274,7 +262,7 @@ def test_rows_are_padded_where_a_kernel_s_tail_moves_the_last_place() -> None:
 def test_a_row_that_depends_on_its_batch_is_never_exported(family: type[Statistic]) -> None:
     model = family(table("real", "real", "real"))
     with pytest.raises(ExportError, match="graph log_prob: even with rows padded to a multiple of 16"):
-        verify_export(model, export_model(model), ROWS[:, :3])
+        verify_export(model, export_model(model), ROWS)
 
 
 def test_a_number_of_rows_taken_for_a_constant_is_named() -> None:
@@ -285,10 +273,8 @@ def test_a_number_of_rows_taken_for_a_constant_is_named() -> None:
 # -- the law ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "law", [KernelLaw(torch.linspace(-60, -20, 77, dtype=torch.float64)), DirectionLaw()], ids=["kernel", "direction"]
-)
-def test_the_law_in_a_graph_is_the_law(law: nn.Module, tmp_path: Path) -> None:
+def test_the_law_in_a_graph_is_the_law(tmp_path: Path) -> None:
+    law = KernelLaw(torch.linspace(-60, -20, 77, dtype=torch.float64))
     ports = [State(name="log_prob", dtype="float64")]
     path = tmp_path / "score.onnx"
     path.write_bytes(export_graph("score", GraphModule(law, "forward", ports, ["score"])).SerializeToString())
@@ -300,8 +286,9 @@ def test_the_law_in_a_graph_is_the_law(law: nn.Module, tmp_path: Path) -> None:
         assert session.run({"log_prob": values[:n]})["score"].tobytes() == scores[:n].tobytes()
 
 
-def test_every_graph_of_a_model_runs_in_torch_by_the_same_names(made_export: tuple[MADE, Exported]) -> None:
-    model, exported = made_export
+def test_every_graph_of_a_model_runs_in_torch_by_the_same_names(made: tuple[GenerativeModel, Exported]) -> None:
+    model, exported = made
     assert set(model_graphs(model)) == set(exported.graphs)
-    answer = model_graphs(model)["log_prob"].run({"x": PICTURES})["log_prob"]
-    assert np.array_equal(answer, model.log_prob(torch.from_numpy(PICTURES)).detach().numpy())
+    x = trained("made").folds.test
+    answer = model_graphs(model)["log_prob"].run({"x": x})["log_prob"]
+    assert np.array_equal(answer, cast(Any, model).log_prob(torch.from_numpy(x)).numpy())

@@ -1,0 +1,398 @@
+"""What every family promises, checked on what ``nonesuch train`` ships of it.
+
+One file for all: a family that registers itself and brings a contract recipe is tested here without a line more. Each
+test asks the exported graphs, which are what is served, and torch where the question is about training or gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from contract.bundle import open_bundle
+from contract.capabilities import CAPABILITIES, Capability
+from contract.conformal import alarm_rank, p_values
+from models.base import HasCode, HasLatent, HasLogProb, HasLosses, capabilities, registry
+from runtime.loop import run_program
+from runtime.model import LoadedModel, load_model
+from runtime.rows import Rows
+from runtime.verify import verify
+from tests.families import TrainedFamily, trained
+from training.graphs import model_graphs
+
+Array = NDArray[Any]
+
+DRAWS = 8000
+DETERMINED = 1e-4  # smallest p-value of a test whose draws are fixed: met once in ten thousand choices of a seed
+
+
+def having(*needed: Capability, kind: str | None = None) -> pytest.MarkDecorator:
+    """Parametrise a test over the families that have these capabilities, and this kind of log-probability."""
+    names = [
+        name
+        for name, cls in registry().items()
+        if set(needed) <= set(capabilities(cls)) and kind in (None, getattr(cls, "log_prob_kind", None))
+    ]
+    return pytest.mark.parametrize("family", names, indirect=True)
+
+
+def ask(served: LoadedModel, capability: Capability, **inputs: Array) -> dict[str, Array]:
+    return run_program(served, capability, inputs)
+
+
+def draw(served: LoadedModel, n: int, seed: int = 42) -> Array:
+    return ask(served, "sample", seed=np.full(n, seed), row=np.arange(n))["x"]
+
+
+def log_prob(served: LoadedModel, x: Array) -> NDArray[np.float64]:
+    return np.concatenate(
+        [ask(served, "log_prob", x=part)["log_prob"] for part in np.array_split(x, 1 + len(x) // 20_000)]
+    )
+
+
+# -- the law, integrated over the plane or summed over every state ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Law:
+    """A family's law as a list of cells that cover all of its support that matters.
+
+    Attributes:
+        log_prob: log-probability (density) at each cell's centre, [m].
+        volume: of a cell; 1 for states.
+        blocks: which larger cell each belongs to, [m], for counting draws.
+        block_of: the larger cell of each row: [n, *shape] -> [n], -1 outside all of them.
+    """
+
+    log_prob: NDArray[np.float64]
+    volume: float
+    blocks: NDArray[np.int64]
+    block_of: Callable[[Array], NDArray[np.int64]]
+
+    @property
+    def mass(self) -> NDArray[np.float64]:
+        return np.exp(self.log_prob) * self.volume
+
+    @property
+    def entropy(self) -> float:
+        return -float((self.mass * self.log_prob).sum())
+
+
+@cache
+def law_of(name: str) -> Law:
+    family = trained(name)
+    return _plane(family) if family.model.support.columns is not None else _states(family)
+
+
+def _plane(family: TrainedFamily) -> Law:
+    """A box six times as wide as the training rows, in 500 x 500 cells; draws are counted in blocks of 5 x 5."""
+    assert family.model.support.shape == (2,), "a contract recipe models two columns, or binary states"
+    cells, per_block = 500, 5
+    low, high = family.folds.train.min(axis=0), family.folds.train.max(axis=0)
+    low, high = (low + high) / 2 - 3 * (high - low), (low + high) / 2 + 3 * (high - low)
+    width = (high - low) / cells
+    centres = [low[i] + (np.arange(cells) + 0.5) * width[i] for i in range(2)]
+    grid = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, 2)
+
+    def block_of(x: Array) -> NDArray[np.int64]:
+        index = np.floor((x - low) / (width * per_block)).astype(np.int64)
+        side = cells // per_block
+        inside = ((index >= 0) & (index < side)).all(axis=1)
+        return np.where(inside, index[:, 0] * side + index[:, 1], -1)
+
+    return Law(log_prob(family.served, grid), float(width.prod()), block_of(grid), block_of)
+
+
+def _states(family: TrainedFamily) -> Law:
+    support = family.model.support
+    assert support.element is not None
+    assert support.element.kind == "binary"
+    assert support.size <= 12, "a contract recipe models at most 2^12 states"
+    weights = 1 << np.arange(support.size)
+    states = (np.arange(2**support.size)[:, None] & weights > 0).astype(support.dtype)
+
+    def block_of(x: Array) -> NDArray[np.int64]:
+        return x.reshape(len(x), -1).astype(np.int64) @ weights
+
+    x = states.reshape(-1, *support.shape)
+    return Law(log_prob(family.served, x), 1.0, block_of(x), block_of)
+
+
+@having("log_prob", kind="exact")
+def test_an_exact_law_integrates_or_sums_to_one(family: TrainedFamily) -> None:
+    assert abs(law_of(family.name).mass.sum() - 1.0) < 1e-3
+
+
+@having("sample", "log_prob", kind="exact")
+def test_the_entropy_of_the_draws_is_the_law_s(family: TrainedFamily) -> None:
+    surprise = -log_prob(family.served, draw(family.served, DRAWS))
+    error = surprise.std(ddof=1) / DRAWS**0.5
+    assert abs(surprise.mean() - law_of(family.name).entropy) < 4 * error
+
+
+@having("sample", "log_prob", kind="exact")
+def test_draws_fall_where_the_law_puts_them(family: TrainedFamily) -> None:
+    law = law_of(family.name)
+    count = law.blocks.max() + 1
+    expected = np.bincount(law.blocks, weights=law.mass, minlength=count) * DRAWS
+    block = law.block_of(draw(family.served, DRAWS))
+    observed = np.bincount(block[block >= 0], minlength=count).astype(np.float64)
+    rare = expected < 5  # pooled, with what lies outside
+    observed = np.append(observed[~rare], DRAWS - observed[~rare].sum())
+    expected = np.append(expected[~rare], DRAWS - expected[~rare].sum())
+    assert len(observed) > 50
+    assert stats.chisquare(observed, expected).pvalue > DETERMINED
+
+
+@having("sample", "log_prob", kind="exact")
+def test_the_log_prob_of_draws_has_the_law_s_distribution(family: TrainedFamily) -> None:
+    # The probability integral transform of log p(X): uniform, once ties are broken at random.
+    law = law_of(family.name)
+    order = np.argsort(law.log_prob)
+    levels, below = law.log_prob[order], np.append(0.0, np.cumsum(law.mass[order]))
+    values = log_prob(family.served, draw(family.served, DRAWS))
+    slack = 1e-9 * np.abs(values)
+    least, most = (below[np.searchsorted(levels, values + shift * slack)] for shift in (-1, 1))
+    broken = least + (most - least) * np.random.default_rng(0).random(DRAWS)
+    assert stats.kstest(broken, "uniform").pvalue > DETERMINED
+
+
+# -- addresses -------------------------------------------------------------------------------------------------------
+
+DRAWING: tuple[Capability, ...] = ("sample", "latent")
+
+
+@pytest.mark.parametrize("capability", DRAWING)
+def test_a_row_of_a_seed_is_the_same_in_any_batch(family: TrainedFamily, capability: Capability) -> None:
+    if capability not in family.served.manifest.capabilities:
+        assert capability in family.served.manifest.refusals
+        return
+    seed, row = np.full(300, 42), np.arange(300)
+    whole = ask(family.served, capability, seed=seed, row=row)
+    rng = np.random.default_rng(0)
+    others = [np.array([7]), np.array([7, 7, 8]), np.arange(17), rng.permutation(300), rng.integers(0, 300, 33)]
+    for rows in others:
+        part = ask(family.served, capability, seed=seed[rows], row=row[rows])
+        for name, value in part.items():
+            assert value.tobytes() == whole[name][rows].tobytes()
+    # Among rows of other seeds too.
+    mixed = ask(family.served, capability, seed=np.array([1, 42, 2**53 - 1]), row=np.array([7, 7, 7]))
+    for name, value in mixed.items():
+        assert value[1].tobytes() == whole[name][7].tobytes()
+
+
+def test_a_row_of_a_seed_is_the_same_after_loading_again(family: TrainedFamily) -> None:
+    folder = family.served.bundle.folder
+    again = load_model(open_bundle(folder))
+    assert draw(again, 100).tobytes() == draw(family.served, 100).tobytes()
+    assert verify(folder)["bit_equal"]
+
+
+def test_every_seed_and_row_has_a_draw_of_its_own(family: TrainedFamily) -> None:
+    n = 100
+    seeds = ask(family.served, "sample", seed=np.arange(n), row=np.zeros(n, dtype=np.int64))["x"]
+    rows = draw(family.served, n)
+    for drawn in (seeds, rows, np.concatenate([draw(family.served, n, seed=1), rows])):
+        distinct = len(np.unique(drawn.reshape(len(drawn), -1), axis=0))
+        # Of discrete draws some coincide by chance; the law says how many.
+        expected = len(drawn)
+        if family.model.support.discrete:
+            mass = law_of(family.name).mass
+            expected = float((1 - (1 - mass) ** len(drawn)).sum())
+        assert distinct > expected - 4 * expected**0.5 if family.model.support.discrete else distinct == expected
+
+
+@having("log_prob")
+def test_an_answer_depends_on_no_neighbour(family: TrainedFamily) -> None:
+    x = family.folds.test[:60]
+    for capability in ("log_prob", "encode", "score"):
+        if capability in family.served.manifest.capabilities:
+            whole = ask(family.served, cast(Capability, capability), x=x)
+            for rows in ([7], [9, 7, 1], list(range(5, 38))):
+                part = ask(family.served, cast(Capability, capability), x=x[rows])
+                for name, value in part.items():
+                    assert value.tobytes() == whole[name][rows].tobytes()
+
+
+# -- one model in torch and in the graphs ----------------------------------------------------------------------------
+
+
+def test_torch_and_the_graphs_agree(family: TrainedFamily) -> None:
+    manifest = family.served.manifest
+    in_torch = model_graphs(family.model)
+    seed, row = np.full(50, 7), np.arange(1000, 1050)
+    inputs: dict[str, Array] = {"seed": seed, "row": row, "x": family.folds.test[-50:]}
+    if "latent" in manifest.capabilities:
+        inputs["z"] = ask(family.served, "latent", seed=seed, row=row)["z"]
+    for capability in capabilities(family.model):
+        program, parity = manifest.capabilities[capability], manifest.parity[capability]
+        asked = {part.name: inputs[part.name] for part in program.inputs if part.name in inputs}
+        walk = Rows(program, asked)
+        while (graph := walk.graph) is not None:
+            walk.accept(in_torch[graph].run(walk.feeds()))
+        for name, value in ask(family.served, capability, **asked).items():
+            theirs = walk.result()[name]
+            if value.dtype.kind == "f":
+                assert np.allclose(value, theirs, rtol=parity.rtol, atol=parity.atol), capability
+            else:
+                assert (value != theirs).reshape(50, -1).any(axis=1).mean() <= parity.max_row_mismatch, capability
+
+
+# -- codes -----------------------------------------------------------------------------------------------------------
+
+
+@having("encode", "decode")
+def test_decode_undoes_encode_and_encode_decode(family: TrainedFamily) -> None:
+    x = family.folds.test
+    z = ask(family.served, "encode", x=x)["z"]
+    assert np.allclose(ask(family.served, "decode", z=z)["x"], x, rtol=1e-4, atol=1e-4)
+    drawn = ask(family.served, "latent", seed=np.full(200, 3), row=np.arange(200))["z"]
+    back = ask(family.served, "encode", x=ask(family.served, "decode", z=drawn)["x"])["z"]
+    assert np.allclose(back, drawn, rtol=1e-3, atol=1e-3)
+
+
+@having("latent", "decode")
+def test_a_sample_is_a_decoded_code(family: TrainedFamily) -> None:
+    seed, row = np.full(20, 5), np.arange(20)
+    z = ask(family.served, "latent", seed=seed, row=row)["z"]
+    x = ask(family.served, "sample", seed=seed, row=row)["x"]
+    assert ask(family.served, "decode", z=z)["x"].tobytes() == x.tobytes()
+
+
+@having("encode", "log_prob", "latent", kind="exact")
+def test_log_prob_is_the_code_s_plus_autodiff_s_log_det(family: TrainedFamily) -> None:
+    code, base, density = (cast(Any, family.model) for _ in (HasCode, HasLatent, HasLogProb))
+    x = torch.from_numpy(family.folds.test[:30])
+    jacobian = torch.autograd.functional.jacobian(lambda v: code.encode(v).sum(dim=0), x).transpose(0, 1)  # [n, d, d]
+    expected = base.latent_log_prob(code.encode(x)) + torch.linalg.slogdet(jacobian).logabsdet
+    assert torch.allclose(density.log_prob(x), expected, rtol=1e-4, atol=1e-4)
+
+
+# -- training --------------------------------------------------------------------------------------------------------
+
+TRAINED_BY_GRADIENTS = [name for name, cls in registry().items() if issubclass(cls, HasLosses)]
+
+
+@pytest.mark.parametrize("family", TRAINED_BY_GRADIENTS, indirect=True)
+def test_every_parameter_receives_a_gradient_and_changes(family: TrainedFamily) -> None:
+    model = cast(Any, family.model)
+    model.train().requires_grad_(True)
+    try:
+        rows = torch.from_numpy(family.folds.train[:64])
+        address = torch.arange(len(rows))
+        losses = model.losses(rows, torch.zeros_like(address), address).total
+        named = dict(model.named_parameters())
+        gradients = torch.autograd.grad(sum(losses.values()), list(named.values()), allow_unused=True)
+    finally:
+        model.eval().requires_grad_(False)
+    still = [name for name, g in zip(named, gradients, strict=True) if g is None or not g.abs().max() > 0]
+    assert still == []
+    assert [name for name, value in named.items() if torch.equal(value, family.start[name])] == []
+
+
+@pytest.mark.parametrize("family", TRAINED_BY_GRADIENTS, indirect=True)
+def test_the_best_weights_are_the_ones_that_ship(family: TrainedFamily) -> None:
+    assert family.folds.validation is not None
+    assert family.fit.best_epoch is not None
+    assert family.fit.best_epoch < family.fit.epochs, "a contract recipe trains on past its best epoch"
+    loss = -log_prob(family.served, family.folds.validation).mean()
+    assert abs(loss - cast(float, family.fit.validation)) < 1e-4
+    # And what was learnt is worth having: it beats what training started from.
+    start = cast(Any, type(family.model)(family.model.support, **family.recipe.model))
+    start.prepare(torch.from_numpy(family.folds.train))
+    with torch.no_grad():
+        start.load_state_dict({**start.state_dict(), **_trainable(family.start, start)})
+        before = -start.eval().log_prob(torch.from_numpy(family.folds.validation)).mean().item()
+    assert loss < before
+
+
+def _trainable(start: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    # What ``prepare`` set from the data is kept.
+    prepared = {name for name, value in model.named_parameters() if not torch.equal(value, start[name])}
+    return {name: value for name, value in start.items() if name not in prepared}
+
+
+@pytest.mark.parametrize("family", [name for name in registry() if name not in TRAINED_BY_GRADIENTS], indirect=True)
+def test_a_closed_form_is_fitted_to_the_rows(family: TrainedFamily) -> None:
+    untouched = type(family.model)(family.model.support, **family.recipe.model)
+    theirs = dict(family.model.state_dict())
+    assert [name for name, value in untouched.state_dict().items() if torch.equal(value, theirs[name])] == []
+    assert family.fit.epochs == 0
+
+
+# -- anomaly scores --------------------------------------------------------------------------------------------------
+
+
+@having("log_prob")
+def test_p_values_are_super_uniform(family: TrainedFamily) -> None:
+    # Exchangeable scores, each in turn the new one: the mean over that choice is the probability itself.
+    assert family.folds.calibration is not None
+    rows = np.concatenate([family.folds.calibration, family.folds.test])
+    scores = ask(family.served, "score", x=rows)["score"]
+    for pooled in (scores, np.round(scores, 1), np.round(scores)):
+        p = np.array([p_values(np.sort(np.delete(pooled, i)), s) for i, s in enumerate(pooled)])
+        levels = np.arange(1, len(pooled) + 1) / len(pooled)
+        rate = (p[:, None] <= levels + 1e-12).mean(axis=0)
+        assert (rate <= levels + 1e-12).all()
+        if len(np.unique(pooled)) == len(pooled):
+            assert np.allclose(rate, levels)
+    assert len(np.unique(np.round(scores))) < len(scores), "there were ties"
+
+
+@having("log_prob")
+def test_calibration_scores_are_the_graphs_and_held_out_rows_keep_the_rate(family: TrainedFamily) -> None:
+    assert family.folds.calibration is not None
+    calibration = family.served.calibration_scores
+    assert calibration is not None
+    assert np.array_equal(calibration, np.sort(ask(family.served, "score", x=family.folds.calibration)["score"]))
+    p = p_values(calibration, ask(family.served, "score", x=family.folds.test)["score"])
+    n, m = len(calibration), len(p)
+    for alpha in (0.05, 0.1, 0.2):
+        k = alarm_rank(n, alpha)
+        # The luck of the calibration draw is in the beta-binomial, not in the binomial.
+        most = stats.betabinom.ppf(1 - DETERMINED, m, k, n + 1 - k)
+        assert (p <= alpha).sum() <= most
+
+
+@having("log_prob")
+def test_a_row_far_from_all_others_is_the_strangest(family: TrainedFamily) -> None:
+    if family.model.support.discrete:
+        law = law_of(family.name)
+        least = np.argmin(law.log_prob)
+        x = (np.arange(2**family.model.support.size)[least] & (1 << np.arange(family.model.support.size)) > 0).astype(
+            family.model.support.dtype
+        )
+        x = x.reshape(1, *family.model.support.shape)
+    else:
+        x = family.folds.train.max(axis=0, keepdims=True) + 1e6
+    answer = ask(family.served, "score", x=x)
+    calibration = family.served.calibration_scores
+    assert calibration is not None
+    assert answer["score"][0] > calibration[-1]
+    assert np.array_equal(answer["log_prob"], log_prob(family.served, x))
+
+
+# -- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_absent_is_refused_with_a_reason(family: TrainedFamily) -> None:
+    manifest = family.served.manifest
+    present = set(manifest.capabilities)
+    assert set(capabilities(family.model)) | {"score"} == present
+    assert set(manifest.refusals) == set(CAPABILITIES) - present
+    assert all(len(reason.split()) > 5 for reason in manifest.refusals.values())
+    for capability in manifest.refusals:
+        with pytest.raises(KeyError):
+            family.served.program(capability)
+
+
+def test_the_bundle_is_where_a_server_looks(family_bundle: Any, family: TrainedFamily) -> None:
+    assert (family_bundle / family.recipe.name / "1" / "manifest.json").is_file()

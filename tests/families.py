@@ -1,0 +1,91 @@
+"""Every family, trained by its contract recipe: what contract tests look at, and other tests may serve.
+
+A family brings ``recipes/contract/FAMILY.yaml``: seconds to train, and small enough that its law can be integrated over
+the plane or summed over at most 2^12 states.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from models.base import GenerativeModel
+from runtime.model import LoadedModel, load_model
+from training.checkpoints import load_weights
+from training.folds import Folds
+from training.loop import WEIGHTS, FitReport
+from training.progress import Reporter
+from training.recipe import Recipe, build_model, load_recipe
+from training.train import prepare_data, train
+
+__all__ = ["RECIPES", "TrainedFamily", "trained"]
+
+RECIPES = Path(__file__).parent.parent / "recipes" / "contract"
+
+
+@dataclass(frozen=True)
+class TrainedFamily:
+    """A family after ``nonesuch train``.
+
+    Attributes:
+        name: the family's.
+        recipe: its contract recipe.
+        root: folder of bundles with the one that was written.
+        served: that bundle, its sessions open.
+        model: the torch module with the weights that were kept.
+        start: parameters before training, by name.
+        folds: the rows, by fold.
+        fit: how the fit went.
+    """
+
+    name: str
+    recipe: Recipe
+    root: Path
+    served: LoadedModel
+    model: GenerativeModel
+    start: dict[str, Tensor]
+    folds: Folds
+    fit: FitReport
+
+
+@cache
+def trained(name: str) -> TrainedFamily:
+    """Train a family by its contract recipe, once in a test session."""
+    path = RECIPES / f"{name}.yaml"
+    assert path.is_file(), f"the family {name!r} brings no contract recipe {path}"
+    recipe, _ = load_recipe(path)
+    assert recipe.family == name
+    folder = _folder() / name
+    out, runs, data = folder / "bundles", folder / "runs", folder / "data"
+    done = train(path, data_root=data, out=out, runs=runs, reporter=Reporter(Console(quiet=True)))
+    support, folds = prepare_data(recipe, data)
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe, support.support)
+    start = {key: value.detach().clone() for key, value in model.named_parameters()}
+    load_weights(model, runs / recipe.name / WEIGHTS)
+    return TrainedFamily(
+        name=name,
+        recipe=recipe,
+        root=out,
+        served=load_model(done.bundle),
+        model=model.eval(),
+        start=start,
+        folds=folds,
+        fit=done.fit,
+    )
+
+
+@cache
+def _folder() -> Path:
+    holder = tempfile.TemporaryDirectory(prefix="families-")
+    _HELD.append(holder)
+    return Path(holder.name)
+
+
+_HELD: list[tempfile.TemporaryDirectory[str]] = []  # removed when the interpreter ends
