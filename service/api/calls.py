@@ -141,6 +141,8 @@ async def _answer(request: Request, capability: Capability, takes: type[Asked], 
             async with asyncio.timeout(seconds):
                 body = await codecs.read_body(request, parts.settings.max_json_bytes, room)
                 asked = codecs.parse(body, takes)
+                if len(body) > codecs.PIECE_BYTES:
+                    await asyncio.sleep(0)  # parsing held the event loop, and reading the rows will again
                 del body
                 with DisconnectWatch(request.receive):
                     answer = await use(parts.operations, asked, deadline)

@@ -219,7 +219,13 @@ async def _sample_page(request: Request, address: Address) -> Response:
         next=root + after.path if after else None,
         fresh=f"{root}/x/{manifest.name}",
         card=f"{root}/models/{manifest.name}/versions/{manifest.version}",
-        log_prob={"text": number(likely[0], 5), "kind": KIND_WORDS[likely[1]]} if likely else None,
+        log_prob={
+            "label": "Log-probability" if support.discrete else "Log-density",
+            "text": number(likely[0], 5),
+            "kind": KIND_WORDS[likely[1]],
+        }
+        if likely
+        else None,
         curl=sample_curl(_base(request), model, n=1, seed=address.seed, start=address.row, pin=True),
         **context,
     )
