@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from models.base import GenerativeModel, HasFit, HasLosses
 from training.adapter import BEST, Adapter, epoch_seed
 from training.checkpoints import load_weights, save_weights, write_whole
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.progress import Bar, Reporter
 from training.recipe import Training
 
@@ -92,6 +92,7 @@ def fit_model(
         label: what to call the fit there.
 
     Raises:
+        DataError: the family cannot honestly describe the training rows.
         TrainingError: it diverged.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,10 +101,14 @@ def fit_model(
         return FitReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
     started = time.monotonic()
     rows = torch.from_numpy(train)
-    model.prepare(rows)
+    try:
+        model.prepare(rows)
+        if training is None:
+            assert isinstance(model, HasFit)
+            model.fit(rows)
+    except ValueError as error:  # rows that the family cannot honestly describe: a constant column, say
+        raise DataError(f"{label}: {error}") from None
     if training is None:
-        assert isinstance(model, HasFit)
-        model.fit(rows)
         report = FitReport(seconds=time.monotonic() - started)
     else:
         assert isinstance(model, HasLosses)

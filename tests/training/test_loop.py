@@ -57,7 +57,7 @@ class Normal(GenerativeModel):
         return Losses({"main": loss}, {"mean": self.mean})
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
@@ -88,7 +88,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> Non
 
     def stop(self: Adapter, data: tuple[Tensor, Tensor], index: int) -> None:
         if (self.current_epoch, index) == (epoch, batch):
-            raise Interrupted
+            raise InterruptedRunError
         step(self, data, index)
 
     monkeypatch.setattr(Adapter, "training_step", stop)
@@ -287,7 +287,7 @@ def test_an_interrupted_run_ends_where_it_would_have(
     whole, report = fit(tmp_path / "whole", plan, Normal(SUPPORT, dropout=0.2))
     with monkeypatch.context() as patch:
         interrupt_at(patch, epoch, batch)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedRunError):
             fit(tmp_path / "parts", plan, Normal(SUPPORT, dropout=0.2))
     resumed, again = fit(tmp_path / "parts", plan, Normal(SUPPORT, dropout=0.2))
     assert again.resumed_at == epoch
