@@ -116,7 +116,8 @@ def try_mutant(tree: Path, mutant: Mutant) -> Verdict:
         return Verdict(False, f"no verdict in {TIMEOUT:.0f} s", time.monotonic() - started)
     finally:
         path.write_text(sound, encoding="utf-8")
-    failed = re.search(r"^FAILED (.+?)(?: - |$)", output, re.MULTILINE)
+    # An error is one of a fixture: training refuses to write a bundle that does not pass its own verification.
+    failed = re.search(r"^((?:FAILED|ERROR) .+?)(?: - |$)", output, re.MULTILINE)
     caught = status == TESTS_FAILED and failed is not None
     by = failed[1] if caught and failed else "NOT CAUGHT" if status == 0 else f"pytest exit {status}: {output[-2000:]}"
     return Verdict(caught, by, time.monotonic() - started)

@@ -31,6 +31,11 @@ def _in(file: str, *tests: str, **changes: tuple[str, str]) -> list[Mutant]:
     return [Mutant(name.replace("_", " "), file, old, new, tests) for name, (old, new) in changes.items()]
 
 
+def _family(test: str, family: str) -> str:
+    """One of the contract tests, on one family; it trains the family first, with the error in it."""
+    return f"tests/contract/test_families.py::test_{test}[{family}]"
+
+
 MUTANTS = [
     # -- the contract -----------------------------------------------------------------------------------------------
     *_in(
@@ -46,7 +51,7 @@ MUTANTS = [
             "ranks(calibration, scores) / len(calibration)",
         ),
         alarm_rank_is_one_too_high=("alpha * (n + 1) + _RANK_SLACK", "alpha * (n + 1) + 1"),
-        alarm_rank_falls_to_rounding=("alpha * (n + 1) + _RANK_SLACK", "alpha * (n + 1)"),
+        alarm_rank_falls_to_a_rounding_error=("alpha * (n + 1) + _RANK_SLACK", "alpha * (n + 1)"),
         false_alarm_interval_is_of_another_beta_law=("terms = np.arange(k, n + 1)", "terms = np.arange(k + 1, n + 1)"),
     ),
     *_in(
@@ -91,15 +96,13 @@ MUTANTS = [
             "np.asarray(t, dtype=np.int64) * 8 + int(stream)",
             "np.asarray(t, dtype=np.int64) * 8",
         ),
-        a_regular_key=("KEY = 0xC58EFD154CE32F6D", "KEY = 0x0000000000000001"),
+        the_key_is_regular=("KEY = 0xC58EFD154CE32F6D", "KEY = 0x0000000000000001"),
     ),
     # -- the families -----------------------------------------------------------------------------------------------
     *_in(
         "models/randomness.py",
         "tests/models/test_randomness.py",
-        the_seed_is_ignored=("return link(link(0, seed), row)", "return link(link(0, seed * 0), row)"),
-        the_row_is_ignored=("return link(link(0, seed), row)", "return link(link(0, seed), row * 0)"),
-        the_step_is_ignored=("link(addresses, steps * 8 + int(stream))", "link(addresses, steps * 0 + int(stream))"),
+        torch_ignores_the_step=("link(addresses, steps * 8 + int(stream))", "link(addresses, steps * 0 + int(stream))"),
         a_rotation_is_arithmetic=("((x >> 32) & _LOW_HALF) | (x << 32)", "(x >> 32) | (x << 32)"),
         uniforms_reach_one=(
             "torch.floor(bits(states, dims).double() * 2.0**-8)",
@@ -107,17 +110,112 @@ MUTANTS = [
         ),
     ),
     *_in(
+        "models/randomness.py",
+        _family("every_seed_and_row_has_a_draw_of_its_own", "gaussian"),
+        the_seed_is_ignored=("return link(link(0, seed), row)", "return link(link(0, seed * 0), row)"),
+        the_row_is_ignored=("return link(link(0, seed), row)", "return link(link(0, seed), row * 0)"),
+    ),
+    *_in(
         "models/realnvp.py",
-        "tests/models/test_realnvp.py",
-        log_det_of_a_coupling_has_the_wrong_sign=(
+        _family("an_exact_law_integrates_or_sums_to_one", "realnvp"),
+        a_coupling_s_log_det_has_the_wrong_sign=(
             "return y.index_select(1, self.back), row_sum(log_scale.double())",
             "return y.index_select(1, self.back), -row_sum(log_scale.double())",
         ),
-        jacobian_of_the_scaling_is_dropped=("return z, outer + inner", "return z, inner"),
-        jacobian_of_the_couplings_is_dropped=("return z, outer + inner", "return z, outer"),
+        the_jacobian_of_the_scaling_is_dropped=("return z, outer + inner", "return z, inner"),
+        the_jacobian_of_the_couplings_is_dropped=("return z, outer + inner", "return z, outer"),
+    ),
+    *_in(
+        "models/realnvp.py",
+        _family("decode_undoes_encode_and_encode_decode", "realnvp"),
         a_coupling_is_undone_with_the_wrong_shift=(
             "(b - shift) * (-log_scale).exp()",
             "b * (-log_scale).exp() - shift",
         ),
+    ),
+    *_in(
+        "models/realnvp.py",
+        _family("every_parameter_receives_a_gradient_and_changes", "realnvp"),
+        a_network_gets_no_gradient=(
+            "raw, shift = self.network(a).chunk(2, dim=1)",
+            "raw, shift = self.network(a).detach().chunk(2, dim=1)",
+        ),
+    ),
+    *_in(
+        "models/gaussian.py",
+        _family("an_exact_law_integrates_or_sums_to_one", "gaussian"),
+        the_jacobian_of_the_whitening_is_dropped=(
+            "return self.latent_log_prob(z) + log_det",
+            "return self.latent_log_prob(z) + 0 * log_det",
+        ),
+    ),
+    *_in(
+        "models/nets/laws.py",
+        _family("draws_fall_where_the_law_puts_them", "gaussian"),
+        draws_are_too_wide=("temperature[:, None]", "(1.05 * temperature[:, None])"),
+    ),
+    *_in(
+        "models/nets/laws.py",
+        "tests/models/test_gaussian.py",
+        the_base_law_ignores_the_temperature=("* temperature[:, None]", "* temperature[:, None].clamp(1, 1)"),
+    ),
+    *_in(
+        "models/made.py",
+        _family("an_exact_law_integrates_or_sums_to_one", "made"),
+        a_mask_is_off_by_one=("(position[:, None] > degree).float()", "(position[:, None] >= degree).float()"),
+        a_coordinate_sees_itself=("(position[:, None] > position).float()", "(position[:, None] >= position).float()"),
+    ),
+    *_in(
+        "models/made.py",
+        _family("draws_fall_where_the_law_puts_them", "made"),
+        every_step_draws_the_same_number=(
+            "stream_state(addresses, Stream.STEP, t)",
+            "stream_state(addresses, Stream.STEP, 0 * t)",
+        ),
+        a_step_forgets_the_direct_connections=(
+            "logit = logit + row_sum(self.direct.masked_weight.index_select(0, t) * pixels)",
+            "logit = logit + 0 * row_sum(self.direct.masked_weight.index_select(0, t) * pixels)",
+        ),
+    ),
+    *_in(
+        "models/made.py",
+        "tests/models/test_made.py",
+        the_steps_ignore_the_temperature=("logit / temperature.float()", "logit / temperature.float().clamp(1, 1)"),
+    ),
+    # -- training ---------------------------------------------------------------------------------------------------
+    *_in(
+        "training/adapter.py",
+        _family("the_best_weights_are_the_ones_that_ship", "realnvp"),
+        the_last_weights_are_kept=("if value < progress.best:", "if value == value:"),
+    ),
+    # -- anomaly scores ---------------------------------------------------------------------------------------------
+    *_in(
+        "contract/conformal.py",
+        _family("p_values_are_super_uniform", "gaussian"),
+        p_values_are_shifted=("return 1 + len(calibration) -", "return len(calibration) -"),
+    ),
+    # -- the service ------------------------------------------------------------------------------------------------
+    *_in(
+        "service/cache_rows.py",
+        "tests/service/test_cache_rows.py",
+        a_tag_does_not_hold_for_its_key=("        tag.update(key)\n", ""),
+    ),
+    *_in(
+        "service/scheduler.py",
+        "tests/service/test_scheduler.py",
+        callers_get_each_other_s_rows=("                start = stop\n", ""),
+        deadlines_are_not_kept=("now >= ticket.deadline", "False"),
+    ),
+    *_in(
+        "service/operations.py",
+        "tests/service/test_answers.py",
+        samples_begin_at_row_zero=("np.arange(start, start + n, dtype=np.int64)", "np.arange(n, dtype=np.int64)"),
+        bits_per_dimension_are_nats=("/ (-log(2.0) * support.size)", "/ -float(support.size)"),
+        an_alarm_needs_a_rank_below_k=("rank <= k if k else None", "rank < k if k else None"),
+    ),
+    *_in(
+        "service/web/samples.py",
+        "tests/service/test_pages.py",
+        pictures_share_one_entity_tag=("{address.seed}|{address.row}|", ""),
     ),
 ]

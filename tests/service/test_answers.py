@@ -163,6 +163,14 @@ def test_anomaly_score(client: httpx.Client) -> None:
     assert "average" in found["guarantee"]
 
 
+def test_a_row_alarms_when_its_p_value_is_at_most_alpha(client: httpx.Client) -> None:
+    rows = [[u, 0.0] for u in np.linspace(0.0, 2.0, 400)]
+    found = ask(client, "/anomaly-score", AnomalyScoreAnswer, model="normal", rows=rows, alpha=0.095)
+    p = np.array(found["p_value"])
+    assert (p == 0.095).any(), "some row reaches the rate exactly"
+    assert found["is_anomaly"] == (p <= 0.095).tolist()
+
+
 def test_a_rate_out_of_reach_gives_no_alarm_and_says_why(client: httpx.Client) -> None:
     found = ask(client, "/anomaly-score", AnomalyScoreAnswer, model="normal", rows=X, alpha=0.001)
     assert found["is_anomaly"] is None
