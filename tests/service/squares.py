@@ -32,6 +32,7 @@ class Asker:
         computed: rows computed, call by call.
         gate: while it is set to an event, computing waits for it.
         error: while it is set, computing raises it.
+        most_at_once: the most computations that were ever under way together.
     """
 
     def __init__(self, cache: RowCache):
@@ -39,6 +40,8 @@ class Asker:
         self.computed: list[list[int]] = []
         self.gate: asyncio.Event | None = None
         self.error: Exception | None = None
+        self.most_at_once = 0
+        self._at_once = 0
 
     async def ask(self, rows: Sequence[int], **options: Any) -> CacheReport:
         array = np.asarray(rows, dtype=np.int64)
@@ -47,10 +50,15 @@ class Asker:
             assert (np.diff(positions) > 0).all()
             self.computed.append(array[positions].tolist())
             error = self.error
-            if self.gate is not None:
-                await self.gate.wait()
-            else:
-                await asyncio.sleep(0)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            try:
+                if self.gate is not None:
+                    await self.gate.wait()
+                else:
+                    await asyncio.sleep(0)
+            finally:
+                self._at_once -= 1
             if error is not None:
                 raise error
             return squares(array[positions])

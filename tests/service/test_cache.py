@@ -254,6 +254,7 @@ def test_when_all_fail_each_hears_of_its_own_failure_and_nothing_is_left_behind(
         assert [str(result) for result in results] == ["no luck"] * 6
         # Nobody waits for one failure after another: after two, all try for themselves.
         assert len(asker.computed) == 6
+        assert asker.most_at_once == 4
         asker.error = None
         assert await asker.ask([1, 2]) == CacheReport(misses=2)
 

@@ -377,6 +377,12 @@ def test_a_bad_new_version_leaves_the_good_one_alone_and_is_tried_again_when_its
             assert catalogue.versions("affine") == [1]
             assert catalogue.get("affine") is good
             assert "off its golden" in catalogue.refused["affine/2"]
+            bundles.write(root, bundles.affine(version=3, golden_offset=1.0))
+            await catalogue.refresh()
+            assert set(catalogue.refused) == {"affine/2", "affine/3"}
+            shutil.rmtree(root / "affine" / "3")
+            await catalogue.refresh()
+            assert set(catalogue.refused) == {"affine/2"}
             bundles.overwrite(root, bundles.affine(version=2, shift=2.0))
             await catalogue.refresh()
             assert catalogue.refused == {}

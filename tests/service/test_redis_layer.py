@@ -172,16 +172,50 @@ def test_only_those_who_share_the_secret_share_rows(redis_server, writer, reader
 )
 def test_something_that_is_no_redis_is_a_miss(tmp_path_factory, answer):
     async def scenario(path):
+        connections = []
+
         async def babble(reader, writer):
+            connections.append(writer)
             writer.write(answer)
             writer.close()
             await writer.wait_closed()
 
         server = await asyncio.start_unix_server(babble, path)
-        async with asking(f"unix://{path}") as asker:
+        async with asking(f"unix://{path}", clock=Clock()) as asker:
             for row in range(3):
                 assert await asker.ask([row]) == CacheReport(misses=1)
             assert asker.cache.counters["redis_failures"] == 1
+            assert len(connections) == 1  # no second try: it would be a second wait
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(scenario(str(tmp_path_factory.mktemp("r") / "s")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        (b"+OK\r\n", "redis_failures"),
+        (b"*0\r\n", "redis_failures"),
+        (b"*2\r\n$1\r\na\r\n$1\r\nb\r\n", "redis_failures"),
+        (b"*-1\r\n", "redis_failures"),
+        (b"-LOADING not yet\r\n", "redis_failures"),
+        (b"what?\r\n", "redis_failures"),
+        (b"*1\r\n:7\r\n", "redis_wrong_tag"),
+        (b"*1\r\n*0\r\n", "redis_wrong_tag"),
+    ],
+)
+def test_a_redis_that_answers_nonsense_is_a_miss(tmp_path_factory, answer, counted):
+    async def scenario(path):
+        async def talk(reader, writer):
+            while data := await reader.read(2**16):
+                writer.write(answer if b"MGET" in data else b"+OK\r\n" * data.count(b"\r\nCLIENT\r\n"))
+            writer.close()
+
+        server = await asyncio.start_unix_server(talk, path)
+        async with asking(f"unix://{path}", clock=Clock()) as asker:
+            assert await asker.ask([1]) == CacheReport(misses=1)
+            assert asker.cache.counters[counted] == 1
         server.close()
         await server.wait_closed()
 
