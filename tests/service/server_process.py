@@ -50,8 +50,8 @@ class ServerProcess:
         self._err: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._readers = [
-            threading.Thread(target=self._read, args=(self._process.stdout, self._out, self._lines)),
-            threading.Thread(target=self._read, args=(self._process.stderr, self._err, None)),
+            threading.Thread(target=self._read, args=(self._process.stdout, self._out, self._lines), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self._err, None), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -101,7 +101,11 @@ class ServerProcess:
 
     def wait(self, seconds: float = START_SECONDS) -> int:
         """Wait for the end; the exit status."""
-        status = self._process.wait(seconds)
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
         for reader in self._readers:
             reader.join()
         return status
