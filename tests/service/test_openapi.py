@@ -120,7 +120,6 @@ def shipped() -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.mark.skipif(not any(BUNDLES.glob("*/*/manifest.json")), reason="no bundle has been trained here")
 @pytest.mark.parametrize(
     ("path", "name"), [(path, name) for path, group in sorted(QUESTIONS.items()) for name in sorted(group)]
 )

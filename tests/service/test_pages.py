@@ -189,6 +189,10 @@ def test_home_lists_every_model_with_a_sample_and_a_command(client: httpx.Client
     assert "curl -s " in page.text
 
 
+def test_what_a_proxy_says_is_not_believed_unless_it_is_listed(client: httpx.Client) -> None:
+    assert "curl -s http://" in client.get("/", headers={"X-Forwarded-Proto": "https"}).text
+
+
 def test_a_page_says_how_likely_its_sample_is(client: httpx.Client) -> None:
     page = client.get(permanent(client, "normal", 42))
     row = client.post("/sample", json={"model": "normal", "seed": 42}).json()["rows"][0]

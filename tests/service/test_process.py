@@ -162,13 +162,18 @@ def test_sighup_looks_for_bundles_now(bundles: Path) -> None:
 
 def test_a_public_server_that_logs_for_machines_and_stops_at_the_second_signal(bundles: Path, tmp_path: Path) -> None:
     flags = ["--host", "0.0.0.0", "--allow-anonymous", "--log-format", "json", "--access-log"]
-    settings = {"NONESUCH_DRAIN_SECONDS": "600", "REDIS_URL": f"unix://{tmp_path}/no.sock"}
+    settings = {
+        "NONESUCH_DRAIN_SECONDS": "600",
+        "NONESUCH_TRUSTED_PROXIES": "127.0.0.1",
+        "REDIS_URL": f"unix://{tmp_path}/no.sock",
+    }
     with serving(bundles, *flags, **settings) as server:
         with httpx.Client(base_url=server.url.replace("0.0.0.0", "127.0.0.1"), timeout=30.0) as client:
             client.get("/models", headers={"X-Request-Id": "find-me"})
             for _ in range(3):  # a Redis that is not there costs no answer
                 assert client.post("/sample", json={"model": "sleeper", "n": 50, "seed": 3}).status_code == 200
             assert client.get("/readyz").json()["ready"]
+            assert "curl -s https://" in client.get("/", headers={"X-Forwarded-Proto": "https"}).text
             server.send(signal.SIGTERM)
             eventually(lambda: client.get("/readyz").status_code == 503)
             server.send(signal.SIGINT)
