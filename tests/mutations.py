@@ -134,14 +134,6 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "models/realnvp.py",
-        _family("every_parameter_receives_a_gradient_and_changes", "realnvp"),
-        a_network_gets_no_gradient=(
-            "raw, shift = self.network(a).chunk(2, dim=1)",
-            "raw, shift = self.network(a).detach().chunk(2, dim=1)",
-        ),
-    ),
-    *_in(
         "models/gaussian.py",
         _family("an_exact_law_integrates_or_sums_to_one", "gaussian"),
         the_jacobian_of_the_whitening_is_dropped=(
@@ -175,6 +167,14 @@ MUTANTS = [
         a_step_forgets_the_direct_connections=(
             "logit = logit + row_sum(self.direct.masked_weight.index_select(0, t) * pixels)",
             "logit = logit + 0 * row_sum(self.direct.masked_weight.index_select(0, t) * pixels)",
+        ),
+    ),
+    *_in(
+        "models/made.py",
+        _family("every_parameter_receives_a_gradient_and_changes", "made"),
+        the_direct_connections_get_no_gradient=(
+            "else logits + self.direct(rows)",
+            "else logits + self.direct(rows).detach()",
         ),
     ),
     *_in(

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants import mutated
+from tests.mutations import MUTANTS, Mutant
+
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 450
 MOST_LINES_OF_TESTS = 600
@@ -107,7 +110,8 @@ def test_nothing_that_unpickles_is_used() -> None:
     loads = re.compile(
         r"\b(pickle|cPickle|dill|joblib|cloudpickle)\.loads?\(|allow_pickle=True|torch\.load\((?!.*weights_only=True)"
     )
-    found = [name for name, text in texts("*.py").items() if loads.search(text) and name != "tests/test_house.py"]
+    quoting = {"tests/test_house.py", "tests/mutations.py"}
+    found = [name for name, text in texts("*.py").items() if loads.search(text) and name not in quoting]
     assert not found
 
 
@@ -137,3 +141,11 @@ def test_what_the_readme_says_make_does_exists() -> None:
     for name, text in texts("*.md").items():
         for word in re.findall(r"(?:`|^|\$ )make ([a-z]+)", text, re.MULTILINE):
             assert word in targets, f"{name} speaks of `make {word}`"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_deliberate_error_fits_the_code(mutant: Mutant) -> None:
+    assert mutated(ROOT, mutant) != (ROOT / mutant.file).read_text(encoding="utf-8")
+    for test in mutant.tests:
+        file, _, name = test.partition("::")
+        assert name.partition("[")[0] in (ROOT / file).read_text(encoding="utf-8")
