@@ -1,0 +1,87 @@
+"""The bundles that ship: pinned, small, made by the recipes beside them, and made again by them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from contract.bundle import list_versions, open_bundle
+from contract.lock import read_lock
+from runtime.verify import verify
+from tests.training.runs import ROOT, train_quietly
+from training.evaluate import tolerated
+from training.recipe import load_recipe, parse_recipe
+from training.report import reevaluate
+
+BUNDLES = ROOT / "bundles"
+FOLDERS = [BUNDLES / name / str(max(versions)) for name, versions in list_versions(BUNDLES).items()]
+NAMES = {"breast-cancer", "digits", "moons", "moons-gaussian"}
+
+
+def test_every_recipe_has_its_bundle_and_every_bundle_its_recipe() -> None:
+    assert {folder.parent.name for folder in FOLDERS} == NAMES
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == NAMES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
+class TestShipped:
+    def test_it_is_the_pinned_one_and_answers_as_its_goldens(self, folder: Path) -> None:
+        found = verify(folder, read_lock(BUNDLES)[f"{folder.parent.name}/{folder.name}"])
+        assert found["reason"] is None
+
+    def test_its_recipe_is_the_one_that_is_here(self, folder: Path) -> None:
+        _, text = load_recipe(ROOT / "recipes" / f"{folder.parent.name}.yaml")
+        assert open_bundle(folder).manifest.provenance.recipe == text
+
+    def test_it_is_small(self, folder: Path) -> None:
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+
+    def test_every_figure_has_a_tolerance(self, folder: Path) -> None:
+        manifest = open_bundle(folder).manifest
+        recipe = parse_recipe(manifest.provenance.recipe)
+        assert set(recipe.tolerance) == {metric.name for metric in manifest.metrics}
+
+    def test_its_figures_are_measured_again(self, folder: Path) -> None:
+        manifest = open_bundle(folder).manifest
+        recipe = parse_recipe(manifest.provenance.recipe)
+        root = os.environ.get("NONESUCH_DATA")
+        if recipe.data.loader == "idx" and root is None:
+            pytest.skip("NONESUCH_DATA names no data folder")
+        for line in reevaluate(folder, Path(root or ".")):
+            assert line.within, line
+            # Measured with the very graphs: what is left is rounding, or a p-value that lies on the edge.
+            assert line.measured == pytest.approx(line.manifest, abs=1e-3), line
+
+
+def test_digits_are_learnt_as_well_as_the_card_says() -> None:
+    folder = next(folder for folder in FOLDERS if folder.parent.name == "digits")
+    metrics = {metric.name: metric for metric in open_bundle(folder).manifest.metrics}
+    assert metrics["test_log_prob"].n == 10_000
+    assert metrics["test_log_prob"].value > -93.0
+    assert metrics["test_log_prob"].kind == "exact"
+
+
+def test_the_flow_beats_the_normal_law_on_the_same_moons() -> None:
+    metrics = {}
+    folds = []
+    for folder in FOLDERS:
+        if folder.parent.name.startswith("moons"):
+            manifest = open_bundle(folder).manifest
+            metrics[manifest.name] = {metric.name: metric for metric in manifest.metrics}["test_log_prob"]
+            folds.append(manifest.provenance.folds["test"])
+    assert folds[0] == folds[1]
+    assert metrics["moons"].value - metrics["moons-gaussian"].value > 0.5
+
+
+def test_breast_cancer_trained_again_comes_out_the_same(tmp_path: Path) -> None:
+    shipped = next(folder for folder in FOLDERS if folder.parent.name == "breast-cancer")
+    again, _ = train_quietly(ROOT / "recipes" / "breast-cancer.yaml", tmp_path)
+    recipe, _ = load_recipe(ROOT / "recipes" / "breast-cancer.yaml")
+    old, new = open_bundle(shipped).manifest, again.bundle.manifest
+    assert new.provenance.data_sha256 == old.provenance.data_sha256
+    assert new.provenance.folds == old.provenance.folds
+    for one, two in zip(old.metrics, new.metrics, strict=True):
+        assert one.name == two.name
+        assert tolerated(one.name, two.value, one.value, recipe.tolerance), (one, two)
