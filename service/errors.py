@@ -69,7 +69,7 @@ class NotSupported(Exception):  # noqa: N818
         self.model = model
         self.capability = capability
         self.reason = reason
-        super().__init__(f"the model {model!r} has no {capability}: {reason}")
+        super().__init__(f"the model {model!r} does not answer {capability}: {reason}")
 
 
 class TooLarge(Exception):  # noqa: N818

@@ -82,7 +82,7 @@ def address_at(model: LoadedModel, seed: int, row: int) -> Address:
     """
     if "sample" not in model.manifest.capabilities:
         reason = model.manifest.refusals.get("sample", "it cannot sample")
-        raise ProblemError("capability-not-supported", f"the model {model.manifest.name!r} has no sample: {reason}")
+        raise ProblemError("capability-not-supported", f"the model {model.manifest.name!r} does not answer sample: {reason}")
     if seed >= ADDRESS_LIMIT or row >= ADDRESS_LIMIT:
         raise ProblemError("unknown-address", "seeds and rows are whole numbers below 2**53", expected="below 2**53")
     return Address(model, seed, row)
