@@ -18,7 +18,7 @@ from contract.support import Support
 from runtime.model import LoadedModel
 from runtime.picture import is_picture, png
 from service.api.problems import ProblemError
-from service.errors import Overloaded, TooLarge
+from service.errors import NotSupported, Overloaded, TooLarge
 from service.parts import Parts
 
 __all__ = [
@@ -78,11 +78,12 @@ def address_at(model: LoadedModel, seed: int, row: int) -> Address:
     """An address whose numbers came from a path.
 
     Raises:
-        ProblemError: the model cannot sample, or a number is out of range.
+        NotSupported: the model cannot sample.
+        ProblemError: a number is out of range.
     """
     if "sample" not in model.manifest.capabilities:
         reason = model.manifest.refusals.get("sample", "it cannot sample")
-        raise ProblemError("capability-not-supported", f"the model {model.manifest.name!r} does not answer sample: {reason}")
+        raise NotSupported(model.manifest.name, "sample", reason)
     if seed >= ADDRESS_LIMIT or row >= ADDRESS_LIMIT:
         raise ProblemError("unknown-address", "seeds and rows are whole numbers below 2**53", expected="below 2**53")
     return Address(model, seed, row)
