@@ -42,7 +42,7 @@ __all__ = ["STATIC", "problem_page", "router", "wants_page"]
 STATIC = Path(__file__).parent / "static"
 SHOWN_VALUES = 64
 FEW_VALUES = 4
-MOSAIC = 6
+MOSAIC = 8
 PERMANENT = "public, max-age=31536000, immutable"
 
 _PAGE_POLICY = (
@@ -292,7 +292,7 @@ async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) 
         cloud = await gallery.cloud(model, deadline)
         flat = row.reshape(2).astype(np.float64)
         axes = (support.label(0), support.label(1))
-        return {"svg": scatter(cloud if cloud is not None else flat[None], flat, axes)}
+        return {"svg": scatter(cloud if cloud is not None else flat[None], flat, axes, (460, 230))}
     shown = _values(model, row, None)["values"][:FEW_VALUES]
     return {"few": shown, "more": support.size - len(shown)}
 

@@ -183,7 +183,7 @@ def test_home_lists_every_model_with_a_sample_and_a_command(client: httpx.Client
     for name in ("dots", "normal", "sleeper"):
         assert f'href="/x/{name}"' in page.text
     pictures = re.findall(r'<img src="([^"]*)"', page.text)
-    assert len(pictures) == 6
+    assert len(pictures) == 8
     assert all(client.get(path).headers["content-type"] == "image/png" for path in pictures)
     assert '<svg class="scatter"' in page.text
     assert "curl -s " in page.text
