@@ -80,9 +80,10 @@ class TooLarge(Exception):  # noqa: N818
         most: rows that fit.
     """
 
-    def __init__(self, n: int, most: int):
+    def __init__(self, n: int, most: int, limit_bytes: int):
         self.n = n
         self.most = most
         super().__init__(
-            f"{n} rows would make an answer of more than 64 MiB; ask for at most {most} at a time and page with start"
+            f"{n} rows would make an answer of more than {limit_bytes / 2**20:g} MiB; "
+            f"ask for at most {most} at a time and page with start"
         )

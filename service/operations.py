@@ -230,7 +230,7 @@ class Operations:
         )
         most = max(1, self._max_answer_bytes // per_row)
         if n > most:
-            raise TooLarge(n, most)
+            raise TooLarge(n, most, self._max_answer_bytes)
 
     async def _rows(
         self, model: LoadedModel, capability: Capability, inputs: Env, deadline: float | None

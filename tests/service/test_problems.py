@@ -18,7 +18,7 @@ MADE = {
     "DeadlineExceeded": lambda: service.errors.DeadlineExceeded(),
     "UnknownModel": lambda: service.errors.UnknownModel("cats", None, ["dogs"]),
     "NotSupported": lambda: service.errors.NotSupported("cats", "encode", "no code"),
-    "TooLarge": lambda: service.errors.TooLarge(10, 5),
+    "TooLarge": lambda: service.errors.TooLarge(10, 5, 2**20),
 }
 
 

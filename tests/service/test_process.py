@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.readme import parse_curl
 from tests.service.server_process import ServerProcess, metric, serving
 from tests.service.test_overload import eventually
 from tests.service.whole import dots, normal, sleeper, write
@@ -97,8 +97,10 @@ def test_it_prints_where_it_serves_what_and_one_command_that_works(bundles: Path
         assert "by-hand: sample, latent, decode, encode, log_prob, score" in server.out
         assert "refused: normal/2: the manifest says normal/1" in server.out
         command = server.out.partition("Try")[2].partition("Ctrl-C")[0].strip()
-        done = subprocess.run(command, shell=True, capture_output=True, text=True)  # what a reader does with it
-    assert '"rows":[[' in done.stdout
+        with httpx.Client() as client:
+            client.headers.clear()
+            printed = parse_curl(command).run(client, bundles)  # what a reader does with it
+    assert '"rows":[[' in printed
 
 
 def test_a_taken_port_is_told_in_one_line(bundles: Path) -> None:
