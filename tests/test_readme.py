@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from contract.bundle import open_bundle
 from tests.readme import Curl, Example, examples, fences, matches, parse_curl
 from tests.service.server_process import serving
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
+ENDPOINTS = ["/sample", "/log_prob", "/encode", "/decode", "/anomaly-score"]
 SHOWN = "http://127.0.0.1:8000"
 CURLS = [example for example in examples(PAGE) if example.command.startswith("curl ")]
 
@@ -37,6 +40,25 @@ def test_a_command_returns_what_the_readme_shows(example: Example, url: str, tmp
 def test_no_curl_is_shown_without_being_run() -> None:
     shown = sum(len(re.findall(r"^\s*(?:\$ )?curl ", text, re.MULTILINE)) for _, text, _ in fences(PAGE))
     assert shown == len(CURLS)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_endpoint_is_shown(endpoint: str) -> None:
+    assert endpoint in {urlsplit(parse_curl(example.command).url).path for example in CURLS}
+
+
+def test_the_table_of_bundles_has_the_manifests_figures() -> None:
+    shown = re.findall(r"^\| `([\w-]+)` \|.*?\|.*?\| (\S+) ± (\S+) \| ([\d,]+) \|", PAGE, re.MULTILINE)
+    shipped = {path.name: path for path in (ROOT / "bundles").iterdir() if path.is_dir()}
+    assert {name for name, *_ in shown} == shipped.keys()
+    for name, value, error, n in shown:
+        newest = max(shipped[name].iterdir(), key=lambda path: int(path.name))
+        metrics = {part.name: part for part in open_bundle(newest).manifest.metrics}
+        figure = metrics["test_log_prob"]
+        for text, number in ((value, figure.value), (error, figure.standard_error)):
+            digits = len(text.partition(".")[2])
+            assert text.replace("−", "-") == f"{number:.{digits}f}"
+        assert int(n.replace(",", "")) == figure.n
 
 
 # -- the reader itself --------------------------------------------------------------------------------------------
