@@ -113,7 +113,7 @@ def parse_curl(command: str) -> Curl:
     Raises:
         ValueError: it is not one, or uses a flag that is not translated here.
     """
-    words = shlex.split(command)
+    words = shlex.split(command.replace("\\\n", " "))
     if not words or words.pop(0) != "curl":
         raise ValueError(f"not a curl command: {command!r}")
     curl = Curl()
