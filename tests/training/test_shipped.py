@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contract.bundle import list_versions, open_bundle
 from contract.lock import read_lock
+from runtime.model import load_model
 from runtime.verify import verify
 from tests.training.runs import ROOT, train_quietly
-from training.evaluate import tolerated
-from training.recipe import load_recipe, parse_recipe
+from training.evaluate import answers, tolerated
+from training.recipe import MoonsData, load_recipe, parse_recipe
 from training.report import reevaluate
+from training.train import prepare_data
 
 BUNDLES = ROOT / "bundles"
 FOLDERS = [BUNDLES / name / str(max(versions)) for name, versions in list_versions(BUNDLES).items()]
@@ -73,6 +76,28 @@ def test_the_flow_beats_the_normal_law_on_the_same_moons() -> None:
             folds.append(manifest.provenance.folds["test"])
     assert folds[0] == folds[1]
     assert metrics["moons"].value - metrics["moons-gaussian"].value > 0.5
+
+
+def test_the_flow_comes_close_to_the_law_that_made_the_moons_and_no_closer() -> None:
+    recipe, _ = load_recipe(ROOT / "recipes" / "moons.yaml")
+    _, folds = prepare_data(recipe, Path())
+    assert isinstance(recipe.data, MoonsData)
+    angle = np.linspace(0, np.pi, 2000)
+    arcs = np.concatenate(
+        [np.stack([np.cos(angle), np.sin(angle)], 1), np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], 1)]
+    )
+    variance = recipe.data.noise**2
+    truth = np.concatenate(
+        [
+            np.log(np.exp(-np.square(part[:, None] - arcs).sum(axis=2) / (2 * variance)).mean(axis=1))
+            for part in np.array_split(folds.test, 8)
+        ]
+    ) - np.log(2 * np.pi * variance)
+    folder = next(folder for folder in FOLDERS if folder.parent.name == "moons")
+    flow = answers(load_model(open_bundle(folder)), "log_prob", folds.test)["log_prob"]
+    # The mean difference is the Kullback-Leibler divergence: never negative, but for the rows' luck.
+    error = np.std(truth - flow) / np.sqrt(len(flow))
+    assert -3 * error < np.mean(truth - flow) < 0.05
 
 
 def test_breast_cancer_trained_again_comes_out_the_same(tmp_path: Path) -> None:
