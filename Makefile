@@ -44,10 +44,11 @@ train: $(TEST_VENV)/.stamp ## train and export a bundle: RECIPE=recipes/breast-c
 mutants: $(TEST_VENV)/.stamp ## show that the tests fail where the code is wrong (ARGS= picks mutants by name)
 	@$(IN_TEST_VENV) python tests/mutants.py $(ARGS)
 
-bench: $(TEST_VENV)/.stamp ## run the scripts in benchmarks/
-	@set -e; found=; for script in benchmarks/*.py; do \
-		test -e "$$script" || continue; found=yes; echo "== $$script"; $(IN_TEST_VENV) python "$$script" $(ARGS); \
-	done; test -n "$$found" || { echo "benchmarks/ holds no script yet" >&2; exit 2; }
+bench: $(TEST_VENV)/.stamp ## run the scripts in benchmarks/, or one: BENCH=lone_request (ARGS= goes to it)
+	@set -e; for script in benchmarks/$(or $(BENCH),*).py; do \
+		test -e "$$script" || { echo "there is no $$script" >&2; exit 2; }; \
+		echo "== $$script"; $(IN_TEST_VENV) python -m "benchmarks.$$(basename "$$script" .py)" $(ARGS); \
+	done
 
 schema: $(TEST_VENV)/.stamp ## write docs/manifest.schema.json from the manifest's model
 	@$(IN_TEST_VENV) python -m commands.schema docs/manifest.schema.json
