@@ -38,6 +38,9 @@ def train(
     except (TrainingError, ExportError) as error:
         print(f"nonesuch train: {recipe}: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("nonesuch train: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
     except OSError as error:
         print(f"nonesuch train: {error}", file=sys.stderr)
         raise typer.Exit(2) from None

@@ -31,8 +31,8 @@ _DIGITS = (
     "Optical recognition of handwritten digits: 1,797 pictures of 8 × 8 pixels in 17 levels "
     "(Alpaydin and Kaynak 1998), as bundled with scikit-learn"
 )
-# Seven numbers of the breast-cancer set that are not above 0 everywhere: thirteen nuclei have no concave part at all,
-# and their concavity is exactly 0. The other 24 measure lengths, areas and ratios of them, and cannot be 0.
+# Six columns are not above 0 everywhere: thirteen tumours have nuclei without any concave part, and their concavity is
+# exactly 0. The other 24 measure lengths, areas and ratios of them, and cannot be 0.
 _ZERO_ALLOWED = "concav"
 
 

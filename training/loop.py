@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
+import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -158,13 +160,18 @@ def _fit_by_gradients(
             sampler=[list(range(start, min(start + _VALIDATION_BATCH, len(validation)))) for start in starts],
         )
         done = 0
-        if resume.exists():
-            adapter.restore_progress(torch.load(resume, weights_only=True)["nonesuch"])
+        state = _read_resume_file(resume, adapter, reporter)
+        if state is not None:
+            adapter.restore_progress(state)
             done = adapter.progress.epochs
             reporter.line(f"  {label}: goes on after epoch {done} of {training.max_epochs}")
         if not adapter.progress.finished:
-            checkpoint = resume if resume.exists() else None
-            trainer.fit(adapter, batches, whole, ckpt_path=checkpoint, weights_only=True)
+            on_interrupt = signal.getsignal(signal.SIGINT)
+            try:
+                trainer.fit(adapter, batches, whole, ckpt_path=resume if done else None, weights_only=True)
+            except SystemExit:  # Lightning turns Ctrl-C into this, and the signal off
+                signal.signal(signal.SIGINT, on_interrupt)
+                raise KeyboardInterrupt from None
     progress = adapter.progress
     if progress.best_epoch is None:
         raise TrainingError(f"{label}: no epoch ended with a finite validation loss; lower the learning rate")
@@ -178,6 +185,24 @@ def _fit_by_gradients(
         seconds=progress.seconds,
         resumed_at=done,
     )
+
+
+def _read_resume_file(path: Path, adapter: Adapter, reporter: Reporter) -> dict[str, Any] | None:
+    """Our own part of a resume file; None, and no such file any more, where it is not this model's."""
+    if not path.exists():
+        return None
+    try:
+        checkpoint = torch.load(path, weights_only=True)
+        theirs = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        if theirs == {name: value.shape for name, value in adapter.state_dict().items()}:
+            state: dict[str, Any] = checkpoint["nonesuch"]
+            return state
+        reason = "is of another model"
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = f"cannot be read ({type(error).__name__})"
+    reporter.line(f"  {path} {reason}: starting anew")
+    path.unlink()
+    return None
 
 
 class _EveryEpoch(lightning.Callback):

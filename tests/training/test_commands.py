@@ -89,6 +89,18 @@ def test_train_into_a_place_that_is_no_folder(tmp_path: Path, capsys: pytest.Cap
     assert "file" in one_line_error(capsys, "train")
 
 
+def test_train_interrupted_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.adapter.Adapter.training_step", interrupt)
+    code = run("train", ROOT / "recipes" / REALNVP, "--out", tmp_path / "out", "--runs", tmp_path / "runs")
+    assert code == 130
+    assert "interrupted; the same command goes on" in one_line_error(capsys, "train")
+
+
 # -- evaluate ------------------------------------------------------------------------------------------------------
 
 

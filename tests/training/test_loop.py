@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -302,6 +304,34 @@ def test_a_run_that_ended_by_patience_takes_no_further_step(tmp_path: Path) -> N
     (tmp_path / "fit.json").unlink()  # as if killed between the last epoch and the report
     _, again = fit(tmp_path, plan)
     assert (again.epochs, again.steps, again.validation) == (report.epochs, report.steps, report.validation)
+
+
+@pytest.mark.parametrize("damage", ["another model", "cut short", "nothing"])
+def test_a_resume_file_that_does_not_fit_is_left_behind(tmp_path: Path, damage: str) -> None:
+    whole, _ = fit(tmp_path / "whole")
+    fit(tmp_path / "run", PLAN.model_copy(update={"ema": 0.9, "max_epochs": 2}))  # its weights come twice
+    (tmp_path / "run" / "fit.json").unlink()
+    resume = tmp_path / "run" / "last.ckpt"
+    if damage != "another model":
+        resume.write_bytes(resume.read_bytes()[:500] if damage == "cut short" else b"")
+    said = io.StringIO()
+    model, report = fit(tmp_path / "run", reporter=Reporter(Console(file=said, width=300)))
+    assert "starting anew" in said.getvalue()
+    assert report.resumed_at == 0
+    assert torch.equal(model.mean, whole.mean)
+
+
+def test_an_interrupt_from_the_keyboard_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Adapter, "training_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert fit(tmp_path)[1].epochs == 8
 
 
 def test_a_finished_fit_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
