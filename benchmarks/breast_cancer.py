@@ -88,7 +88,7 @@ def one_split(recipe: Recipe, data: Dataset, key: int) -> Split:
             verified=_unmeasured(exported.graphs, exported.programs),
             law=str(law.words),
             law_rows=law_rows(recipe, folds),
-            provenance=provenance_of("", data, folds),
+            provenance=provenance_of("", model, data, folds),
         )
         bundle = draft_bundle(parts, folder / "draft", provisional)
         scores = calibration_scores(bundle, folds.calibration)

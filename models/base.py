@@ -23,10 +23,13 @@ __all__ = [
     "Bakes",
     "GenerativeModel",
     "HasCode",
+    "HasDecode",
+    "HasEncode",
     "HasFit",
     "HasLatent",
     "HasLogProb",
     "HasLosses",
+    "HasSample",
     "HasStepSampler",
     "Losses",
     "capabilities",
@@ -62,6 +65,9 @@ class GenerativeModel(nn.Module):
 
     refusals: ClassVar[dict[Capability, str]] = {}
     """Why each capability that the family lacks is absent, in the field's own terms."""
+
+    contains_training_rows: ClassVar[bool] = False
+    """Whether training rows are among the fitted parameters, so that whoever has the bundle has them."""
 
     def __init__(self, support: Support):
         super().__init__()
@@ -131,7 +137,7 @@ class HasLogProb(Protocol):
 
 @runtime_checkable
 class HasCode(Protocol):
-    """A bijection between rows and codes z [n, *code_shape]; ``code_description`` says in words what a code is."""
+    """Has codes z [n, *code_shape]; ``code_description`` says in words what a code is."""
 
     code_description: ClassVar[str]
 
@@ -140,9 +146,19 @@ class HasCode(Protocol):
         """Shape of one code."""
         ...
 
+
+@runtime_checkable
+class HasEncode(HasCode, Protocol):
+    """Gives the code of a row; with ``HasDecode`` the two are a bijection."""
+
     def encode(self, x: Tensor) -> Tensor:
         """x [n, *shape] -> z float64 [n, *code_shape]."""
         ...
+
+
+@runtime_checkable
+class HasDecode(HasCode, Protocol):
+    """Gives the row of a code."""
 
     def decode(self, z: Tensor) -> Tensor:
         """z float64 [n, *code_shape] -> x [n, *shape]."""
@@ -151,7 +167,7 @@ class HasCode(Protocol):
 
 @runtime_checkable
 class HasLatent(Protocol):
-    """Draws codes from the base law; with ``HasCode`` this samples in one shot: decode(latent(seed, row))."""
+    """Draws codes from the base law; with ``HasDecode`` this samples in one shot: decode(latent(seed, row))."""
 
     latent_parameters: ClassVar[tuple[ProgramInput, ...]]
 
@@ -161,6 +177,17 @@ class HasLatent(Protocol):
 
     def latent_log_prob(self, z: Tensor) -> Tensor:
         """Log-density of the law of z at the parameters' defaults: float64 [n, *code_shape] -> float64 [n]."""
+        ...
+
+
+@runtime_checkable
+class HasSample(Protocol):
+    """Samples in one shot without a code that could be decoded, as by choosing one of several laws first."""
+
+    sample_parameters: ClassVar[tuple[ProgramInput, ...]]
+
+    def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
+        """Addresses, int64 [n], and the declared parameters [n] -> x [n, *shape], of the support's dtype."""
         ...
 
 
@@ -201,7 +228,9 @@ def capabilities(model: GenerativeModel | type[GenerativeModel]) -> tuple[Capabi
     """The capabilities that a family has by itself; ``score`` comes with a calibration, not with the family."""
     cls = model if isinstance(model, type) else type(model)
     has = {
-        "sample": hasattr(cls, "sample_step") or (hasattr(cls, "latent") and hasattr(cls, "decode")),
+        "sample": hasattr(cls, "sample")
+        or hasattr(cls, "sample_step")
+        or (hasattr(cls, "latent") and hasattr(cls, "decode")),
         "latent": hasattr(cls, "latent"),
         "decode": hasattr(cls, "decode"),
         "encode": hasattr(cls, "encode"),

@@ -62,7 +62,7 @@ class Parts:
     provenance: Provenance
 
 
-def provenance_of(recipe_text: str, data: Dataset, folds: Folds) -> Provenance:
+def provenance_of(recipe_text: str, model: GenerativeModel, data: Dataset, folds: Folds) -> Provenance:
     """Where a bundle comes from."""
     return Provenance(
         recipe=recipe_text,
@@ -70,7 +70,7 @@ def provenance_of(recipe_text: str, data: Dataset, folds: Folds) -> Provenance:
         data_sha256=data.sha256,
         folds=folds.provenance(),
         commit=_commit(),
-        contains_training_rows=False,
+        contains_training_rows=model.contains_training_rows,
     )
 
 

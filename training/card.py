@@ -126,6 +126,8 @@ def _folds(recipe: Recipe, provenance: Provenance) -> str:
     ]
     for name, fold in provenance.folds.items():
         lines.append(f"| {name} | {fold['n']:,} | {_FOLD_WORDS[name]} | `{str(fold['sha256'])[:16]}…` |")
+    if provenance.contains_training_rows:
+        lines += ["", "The bundle contains its training rows: whoever has it has them."]
     return "\n".join(lines)
 
 

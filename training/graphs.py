@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from contract.capabilities import Capability
 from contract.programs import NEXT, DType, Output, Program, ProgramInput, State, Steps
-from models.base import GenerativeModel, HasCode, HasLatent, HasLogProb, HasStepSampler, capabilities
+from models.base import GenerativeModel, HasCode, HasLatent, HasLogProb, HasSample, HasStepSampler, capabilities
 
 __all__ = ["GraphModule", "model_graphs", "model_programs", "score_graph", "score_program"]
 
@@ -96,6 +96,9 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
     if "latent" in has:
         knobs = [_port(part) for part in cast(HasLatent, model).latent_parameters]
         graphs["latent"] = GraphModule(model, "latent", [_SEED, _ROW, *knobs], ["z"])
+    if isinstance(model, HasSample):
+        knobs = [_port(part) for part in model.sample_parameters]
+        graphs["sample"] = GraphModule(model, "sample", [_SEED, _ROW, *knobs], ["x"])
     if isinstance(model, HasStepSampler):
         graphs |= _sampler_graphs(model)
     return graphs
@@ -110,6 +113,8 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
     data = ProgramInput(name="x", dtype=dtype, shape=support.shape, source="data")
     sample = Output(name="x", dtype=dtype, shape=support.shape, kind="sample", units="data")
     programs: dict[Capability, Program] = {}
+    if isinstance(model, HasSample):
+        programs["sample"] = Program(step="sample", inputs=(*addresses, *model.sample_parameters), outputs=(sample,))
     if isinstance(model, HasStepSampler):
         programs["sample"] = Program(
             init="sample_init",

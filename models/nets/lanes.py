@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["LANES", "full_lanes", "row_sum"]
+__all__ = ["LANES", "full_lanes", "row_logsumexp", "row_sum"]
 
 LANES = 16
 """Elements to a full vector: 512 bits of float32, two vectors of float64."""
@@ -49,3 +50,17 @@ def row_sum(x: Tensor) -> Tensor:
     """
     spare = -x.shape[-1] % LANES
     return (pad(x, (0, spare)) if spare else x).sum(dim=-1)
+
+
+def row_logsumexp(x: Tensor) -> Tensor:
+    """log sum exp over the last axis, in double and in whole vectors: [n, d] -> float64 [n]; -inf where all are.
+
+    Example:
+        >>> row_logsumexp(torch.tensor([[-1000.0, -1000.0], [-torch.inf, -torch.inf]])).tolist()
+        [-999.3068528194401, -inf]
+    """
+    terms = pad(x.double(), (0, -x.shape[-1] % LANES), value=-torch.inf)
+    # Finite, so that a row of nothing but -inf does not become inf - inf.
+    largest = terms.amax(dim=-1, keepdim=True).clamp(min=-1e300)
+    total = row_sum(torch.exp(terms - largest))[..., None]
+    return (largest + full_lanes(torch.log, total))[..., 0]

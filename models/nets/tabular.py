@@ -6,7 +6,10 @@ from torch import Tensor
 
 from contract.support import Support
 
-__all__ = ["refuse_coarse_columns", "why_not_continuous"]
+__all__ = ["FARTHEST", "refuse_coarse_columns", "why_not_continuous"]
+
+FARTHEST = 1e100
+"""Standard deviations beyond which a family may take a row to lie no farther: its square would overflow."""
 
 
 def why_not_continuous(support: Support, *, positive: bool) -> str | None:

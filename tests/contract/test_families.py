@@ -20,7 +20,7 @@ from scipy import stats
 from contract.bundle import open_bundle
 from contract.capabilities import CAPABILITIES, Capability
 from contract.conformal import alarm_rank, p_values
-from models.base import HasCode, HasLatent, HasLogProb, HasLosses, capabilities, registry
+from models.base import HasFit, HasLosses, capabilities, registry
 from runtime.loop import run_program
 from runtime.model import LoadedModel, load_model
 from runtime.rows import Rows
@@ -165,6 +165,51 @@ def test_the_log_prob_of_draws_has_the_law_s_distribution(family: TrainedFamily)
     assert stats.kstest(broken, "uniform").pvalue > DETERMINED
 
 
+@having("log_prob", kind="unnormalised")
+def test_unnormalised_differences_match(family: TrainedFamily) -> None:
+    # What is known up to a constant is known by its differences: between any two rows the graph's are torch's.
+    x = np.concatenate([family.folds.test[:40], draws_of_a_box(family, 40)])
+    served = log_prob(family.served, x)
+    with torch.no_grad():
+        model = cast(Any, family.model).log_prob(torch.from_numpy(x)).numpy()
+    assert np.allclose(served[:, None] - served, model[:, None] - model, rtol=1e-4, atol=1e-4)
+    assert served.std() > 0.1
+    # And nothing sells it as a law: the kind goes with every figure made of it.
+    assert family.served.manifest.capabilities["log_prob"].outputs[0].kind == "unnormalised"
+    figures = [metric for metric in family.served.manifest.metrics if metric.name == "test_log_prob"]
+    assert [metric.kind for metric in figures] == ["unnormalised"]
+
+
+def draws_of_a_box(family: TrainedFamily, n: int) -> Array:
+    low, high = family.folds.train.min(axis=0), family.folds.train.max(axis=0)
+    return np.random.default_rng(0).uniform(low, high, size=(n, *family.model.support.shape))
+
+
+UNITLESS = [
+    name
+    for name, cls in registry().items()
+    if issubclass(cls, HasFit) and getattr(cls, "log_prob_kind", None) in ("exact", "unnormalised")
+]
+
+
+@pytest.mark.parametrize("family", UNITLESS, indirect=True)
+def test_a_law_fitted_in_other_units_is_the_same_law(family: TrainedFamily) -> None:
+    units = torch.tensor([1024.0, 2.0**-7], dtype=torch.float64)  # powers of two, so that nothing is rounded
+    rows, x = torch.from_numpy(family.folds.train), torch.from_numpy(family.folds.test)
+    laws = []
+    for factor in (torch.ones_like(units), units):
+        torch.manual_seed(family.recipe.seed)
+        model = cast(Any, type(family.model)(family.model.support, **family.recipe.model))
+        model.prepare(rows * factor)
+        model.fit(rows * factor)
+        laws.append(model.log_prob(x * factor))
+    shift = laws[0] - laws[1]
+    if cast(Any, family.model).log_prob_kind == "exact":
+        assert torch.allclose(shift, units.log().sum().expand(len(x)), atol=1e-6)
+    else:
+        assert torch.allclose(shift, shift[0].expand(len(x)), atol=1e-6)
+
+
 # -- addresses -------------------------------------------------------------------------------------------------------
 
 DRAWING: tuple[Capability, ...] = ("sample", "latent")
@@ -189,13 +234,17 @@ def test_a_row_of_a_seed_is_the_same_in_any_batch(family: TrainedFamily, capabil
         assert value[1].tobytes() == whole[name][7].tobytes()
 
 
+@having("sample")
 def test_a_row_of_a_seed_is_the_same_after_loading_again(family: TrainedFamily) -> None:
-    folder = family.served.bundle.folder
-    again = load_model(open_bundle(folder))
+    again = load_model(open_bundle(family.served.bundle.folder))
     assert draw(again, 100).tobytes() == draw(family.served, 100).tobytes()
-    assert verify(folder)["bit_equal"]
 
 
+def test_every_answer_is_the_same_after_loading_again(family: TrainedFamily) -> None:
+    assert verify(family.served.bundle.folder)["bit_equal"]
+
+
+@having("sample")
 def test_every_seed_and_row_has_a_draw_of_its_own(family: TrainedFamily) -> None:
     n = 100
     seeds = ask(family.served, "sample", seed=np.arange(n), row=np.zeros(n, dtype=np.int64))["x"]
@@ -269,11 +318,11 @@ def test_a_sample_is_a_decoded_code(family: TrainedFamily) -> None:
 
 @having("encode", "log_prob", "latent", kind="exact")
 def test_log_prob_is_the_code_s_plus_autodiff_s_log_det(family: TrainedFamily) -> None:
-    code, base, density = (cast(Any, family.model) for _ in (HasCode, HasLatent, HasLogProb))
+    model = cast(Any, family.model)
     x = torch.from_numpy(family.folds.test[:30])
-    jacobian = torch.autograd.functional.jacobian(lambda v: code.encode(v).sum(dim=0), x).transpose(0, 1)  # [n, d, d]
-    expected = base.latent_log_prob(code.encode(x)) + torch.linalg.slogdet(jacobian).logabsdet
-    assert torch.allclose(density.log_prob(x), expected, rtol=1e-4, atol=1e-4)
+    jacobian = torch.autograd.functional.jacobian(lambda v: model.encode(v).sum(dim=0), x).transpose(0, 1)  # [n, d, d]
+    expected = model.latent_log_prob(model.encode(x)) + torch.linalg.slogdet(jacobian).logabsdet
+    assert torch.allclose(model.log_prob(x), expected, rtol=1e-4, atol=1e-4)
 
 
 # -- training --------------------------------------------------------------------------------------------------------
@@ -392,6 +441,13 @@ def test_what_is_absent_is_refused_with_a_reason(family: TrainedFamily) -> None:
     for capability in manifest.refusals:
         with pytest.raises(KeyError):
             family.served.program(capability)
+
+
+def test_what_keeps_training_rows_says_so(family: TrainedFamily) -> None:
+    # A family that holds a value for each training row may hold the rows.
+    n = len(family.folds.train)
+    by_row = [name for name, value in family.model.state_dict().items() if value.dim() and value.shape[0] == n]
+    assert family.served.manifest.provenance.contains_training_rows == bool(by_row)
 
 
 def test_the_bundle_is_where_a_server_looks(family_bundle: Any, family: TrainedFamily) -> None:
