@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from contract.capabilities import CAPABILITIES, Capability
+from contract.part import Part
 from contract.programs import Name, Program
 from contract.randomness import KEY, LOW_OFFSET, Stream
 from contract.support import Support
@@ -26,18 +27,14 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileEntry(_Part):
+class FileEntry(Part):
     """Size in bytes and SHA-256 of a file of the bundle."""
 
     size: int = Field(ge=0)
     sha256: Sha256
 
 
-class Graph(_Part):
+class Graph(Part):
     """An ONNX graph."""
 
     file: FileName
@@ -46,7 +43,7 @@ class Graph(_Part):
     )
 
 
-class Randomness(_Part):
+class Randomness(Part):
     """The random-number generator and its published constants."""
 
     generator: Literal["squares32"] = "squares32"
@@ -55,7 +52,7 @@ class Randomness(_Part):
     streams: dict[str, int] = Field(default={stream.name.lower(): int(stream) for stream in Stream})
 
 
-class Metric(_Part):
+class Metric(Part):
     """One measured number."""
 
     name: str = Field(description="For example test_log_prob or auroc_malignant.")
@@ -69,7 +66,7 @@ class Metric(_Part):
     n: int = Field(ge=1, description="Rows it was measured on.")
 
 
-class Parity(_Part):
+class Parity(Part):
     """How far the exported program may stand from what it was exported from, and from itself elsewhere."""
 
     max_abs_error: float = Field(ge=0, description="Largest difference between torch and ONNX Runtime at export.")
@@ -83,7 +80,7 @@ class Parity(_Part):
     )
 
 
-class Calibration(_Part):
+class Calibration(Part):
     """How anomaly scores become p-values. The sorted scores are the array ``scores`` of ``file``."""
 
     file: FileName
@@ -93,7 +90,7 @@ class Calibration(_Part):
     rows: str = Field(description="Which rows count as ordinary, in words: 'benign tumours'.")
 
 
-class Provenance(_Part):
+class Provenance(Part):
     """Where a bundle came from."""
 
     recipe: str = Field(description="The recipe's text, as trained.")
@@ -104,7 +101,7 @@ class Provenance(_Part):
     contains_training_rows: bool
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """Everything that a server must know of a bundle."""
 
     format: Literal[1] = 1

@@ -10,29 +10,47 @@ The step graph may also read ``t``, the row's step index (int64), and the column
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-__all__ = ["NEXT", "DType", "Output", "OutputKind", "Program", "ProgramInput", "Source", "State", "Steps", "Units"]
+from contract.part import Part
+
+__all__ = [
+    "NEXT",
+    "DType",
+    "Output",
+    "OutputError",
+    "OutputKind",
+    "Program",
+    "ProgramInput",
+    "Source",
+    "State",
+    "Steps",
+    "Units",
+]
 
 NEXT = "next_"
 """Prefix of a graph's output that updates a state."""
 
 DType = Literal["float64", "float32", "int64", "uint8", "bool"]
 Source = Literal["data", "condition", "parameter", "schedule", "address"]
-OutputKind = Literal["sample", "code", "exact", "lower_bound", "estimate", "unnormalised", "score", "statistic"]
+OutputKind = Literal[
+    "sample", "code", "exact", "lower_bound", "estimate", "unnormalised", "score", "statistic", "standard_error"
+]
 Units = Literal["nats", "data", "code", "none"]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 Shape = tuple[Annotated[int, Field(ge=1)], ...]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ProgramInput(Part):
+    """A per-row value that a program takes: array [n, *shape].
 
+    Of a question about data, an address that is not given is seed 0 and a hash of the row's own bytes: what a
+    stochastic answer draws depends on the row alone, and on none of its neighbours.
+    """
 
-class ProgramInput(_Part):
-    """A per-row value that a program takes: array [n, *shape]."""
+    later: ClassVar[frozenset[str]] = frozenset({"vocabulary", "description"})
 
     name: Name
     dtype: DType
@@ -41,12 +59,29 @@ class ProgramInput(_Part):
         description="data: the row or code asked about; address: seed and row; parameter: a knob of the request; "
         "condition: what to condition on; schedule: the step index t or a column of the schedule."
     )
-    default: float | None = Field(default=None, description="Value of a parameter that the request leaves out.")
+    default: float | None = Field(
+        default=None,
+        description="Value of a parameter, or of a condition (its null value), that the request leaves out.",
+    )
     minimum: float | None = None
     maximum: float | None = None
+    vocabulary: tuple[str, ...] | None = Field(
+        default=None, description="Labels of a condition that is a class; the value is a label's index."
+    )
+    description: str = Field(default="", description="What the value does, in words.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.vocabulary is None:
+            return self
+        if self.source != "condition" or self.dtype != "int64" or self.shape:
+            raise ValueError(f"{self.name!r}: a vocabulary belongs to a condition, one int64 a row")
+        if not self.vocabulary or len(set(self.vocabulary)) != len(self.vocabulary):
+            raise ValueError(f"{self.name!r}: a vocabulary is a list of different labels")
+        return self
 
 
-class State(_Part):
+class State(Part):
     """A per-row value that goes from one graph into the next: array [n, *shape]."""
 
     name: Name
@@ -54,21 +89,69 @@ class State(_Part):
     shape: Shape = ()
 
 
-class Steps(_Part):
-    """How often the step graph runs."""
+class Steps(Part):
+    """How often the step graph runs, T; each row has a T of its own."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"maximum", "parameter"})
 
     default: int = Field(ge=1)
-    allowed: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    allowed: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(), description="The numbers that may be asked for; empty where any from 1 to ``maximum`` may be."
+    )
+    maximum: int | None = Field(default=None, ge=1, description="The largest T, where ``allowed`` lists none.")
+    parameter: Name = Field(
+        default="steps", description="What a request calls T: steps of a chain, or samples of an estimate."
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.default not in self.allowed:
-            raise ValueError(f"the default number of steps {self.default} is not among {list(self.allowed)}")
+        if bool(self.allowed) == (self.maximum is not None):
+            raise ValueError("steps are either listed in allowed, or bounded by maximum")
+        if not self.allows(self.default):
+            raise ValueError(f"the default number of steps {self.default} is not {self.expected}")
+        return self
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is only one T, so that no request chooses it."""
+        return self.allowed == (self.default,)
+
+    @property
+    def expected(self) -> str:
+        """What T may be, in words for an error message."""
+        if self.maximum is not None:
+            return f"a whole number from 1 to {self.maximum}"
+        return "one of " + ", ".join(str(count) for count in self.allowed)
+
+    def allows(self, count: int) -> bool:
+        """Whether T may be ``count``."""
+        return 1 <= count <= self.maximum if self.maximum is not None else count in self.allowed
+
+
+class OutputError(Part):
+    """The error of an estimate or a bound: one number a row, or one that all rows share."""
+
+    scope: Literal["row", "shared"] = Field(
+        description="row: each row has an error of its own, independent of the others'; shared: one draw, such as an "
+        "estimate of the normalising constant, moves all rows together, and differences between rows are free of it."
+    )
+    output: Name | None = Field(default=None, description="The output with each row's standard error.")
+    standard_error: float | None = Field(default=None, ge=0, description="The standard error that all rows share.")
+    bias: str = Field(default="", description="In which direction the figure is off on average, in words.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if (self.scope == "row") != (self.output is not None) or (self.scope == "shared") != (
+            self.standard_error is not None
+        ):
+            raise ValueError("an error by row names an output, a shared one is a number")
         return self
 
 
-class Output(_Part):
+class Output(Part):
     """A per-row answer: array [n, *shape]."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"error"})
 
     name: Name
     dtype: DType
@@ -76,9 +159,10 @@ class Output(_Part):
     kind: OutputKind
     units: Units
     description: str = Field(default="", description="What the numbers are, in words: 'whitened row, a bijection'.")
+    error: OutputError | None = Field(default=None, description="Of an estimate or a bound.")
 
 
-class Program(_Part):
+class Program(Part):
     """The program of one capability; graphs are named as in the manifest's ``graphs``."""
 
     init: Name | None = None
@@ -103,9 +187,15 @@ class Program(_Part):
             raise ValueError("two inputs or states have the same name")
         if self.preview is not None and self.preview not in states:
             raise ValueError(f"preview {self.preview!r} is not a state")
+        answers = {part.name: part.kind for part in self.outputs}
+        for error in (part.error for part in self.outputs if part.error is not None):
+            if error.output is not None and answers.get(error.output) != "standard_error":
+                raise ValueError(f"{error.output!r} is no output that is a standard error")
         scheduled = {part.name for part in self.inputs if part.source == "schedule"} - {"t"}
         if scheduled and set(self.schedules) != set(self.steps.allowed):
             raise ValueError("a schedule is needed for each allowed number of steps, and for no other")
+        if self.steps.parameter in inputs:
+            raise ValueError(f"{self.steps.parameter!r} is both an input and the number of steps")
         for steps, table in self.schedules.items():
             if set(table) != scheduled or any(len(column) != steps for column in table.values()):
                 raise ValueError(f"the schedule for {steps} steps must give {steps} values of each of {scheduled}")

@@ -18,11 +18,25 @@ All arithmetic is modulo 2**64. The same functions exist for torch and ONNX in `
 from __future__ import annotations
 
 from enum import IntEnum
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ADDRESS_LIMIT", "KEY", "LOW_OFFSET", "Stream", "bits", "link", "normal", "squares32", "state", "uniform"]
+__all__ = [
+    "ADDRESS_LIMIT",
+    "KEY",
+    "LOW_OFFSET",
+    "Stream",
+    "bits",
+    "link",
+    "normal",
+    "row_address",
+    "squares32",
+    "state",
+    "uniform",
+]
 
 KEY = 0xC58EFD154CE32F6D
 """The one published key: an odd number with irregular hexadecimal digits, as the paper asks."""
@@ -125,3 +139,24 @@ def normal(
     draws = bits(state(seed, row, stream, t, key), 2 * dims, key).astype(np.float64)
     radius = np.sqrt(-2.0 * np.log((draws[..., 0::2] + 0.5) * 2.0**-32))
     return (radius * np.cos(draws[..., 1::2] * (2.0 * np.pi * 2.0**-32))).astype(np.float32)
+
+
+def row_address(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """The row address of questions about data: a 63-bit hash (BLAKE2b) of each row's bytes, never its position.
+
+    What a stochastic answer draws then depends on the row alone: it can be repeated, and cached.
+
+    Args:
+        rows: [n, *shape] of any numeric dtype; equal values have equal bytes, 0 and -0 included, and all NaN are one.
+
+    Returns:
+        int64 [n], from 0 to 2**63 - 1: beyond the addresses that requests may name.
+    """
+    if rows.dtype.kind == "f":
+        rows = np.where(np.isnan(rows), np.array(np.nan, dtype=rows.dtype), rows + rows.dtype.type(0))
+    data = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<")).reshape(len(rows), -1)
+    hashes = [
+        int.from_bytes(blake2b(row.tobytes(), digest_size=8, person=b"nonesuch-row-1").digest(), "little")
+        for row in data
+    ]
+    return (np.array(hashes, dtype=np.uint64) >> np.uint64(1)).astype(np.int64)

@@ -16,12 +16,13 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 from torch import Tensor, nn
 
 from contract.capabilities import Capability, NumberKind
-from contract.programs import ProgramInput, State
+from contract.programs import OutputError, ProgramInput, State, Steps
 from contract.support import Support
 
 __all__ = [
     "Bakes",
     "GenerativeModel",
+    "HasBound",
     "HasCode",
     "HasDecode",
     "HasEncode",
@@ -66,6 +67,9 @@ class GenerativeModel(nn.Module):
     refusals: ClassVar[dict[Capability, str]] = {}
     """Why each capability that the family lacks is absent, in the field's own terms."""
 
+    log_prob_error: OutputError | None = None
+    """The error that all log-probabilities of an ``estimate`` share, once the model is fitted."""
+
     contains_training_rows: ClassVar[bool] = False
     """Whether training rows are among the fitted parameters, so that whoever has the bundle has them."""
 
@@ -75,6 +79,11 @@ class GenerativeModel(nn.Module):
         if reason is not None:
             raise ValueError(f"{type(self).__name__} cannot model this support: {reason}")
         self.support = support
+
+    @property
+    def conditions(self) -> tuple[ProgramInput, ...]:
+        """What the model can be conditioned on, one input each; their values follow the data in every method."""
+        return ()
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
@@ -110,7 +119,7 @@ class Bakes(Protocol):
 class HasLosses(Protocol):
     """Trained by gradients."""
 
-    def losses(self, x: Tensor, seed: Tensor, row: Tensor) -> Losses:
+    def losses(self, x: Tensor, seed: Tensor, row: Tensor, *conditions: Tensor) -> Losses:
         """Losses on a batch x [n, *shape]; (seed, row), int64 [n], address whatever is drawn."""
         ...
 
@@ -128,10 +137,36 @@ class HasFit(Protocol):
 class HasLogProb(Protocol):
     """Has a log-probability, of a declared kind, in nats of the original units."""
 
-    log_prob_kind: ClassVar[NumberKind]
+    log_prob_kind: NumberKind
+    """Of the class, or of the fitted model where it depends on its size."""
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """x [n, *shape] in original units -> float64 [n]."""
+        ...
+
+
+@runtime_checkable
+class HasBound(Protocol):
+    """Has an importance-weighted lower bound on its log-probability (Burda, Grosse and Salakhutdinov 2016):
+
+        log p(x) >= E log( 1/K sum_k w_k ),    w_k = p(x, z_k) / q(z_k given x),    z_k ~ q(z given x)
+
+    K = 1 is the evidence lower bound (ELBO); a larger K is tighter. A request chooses K as ``samples``.
+    """
+
+    default_samples: ClassVar[int]
+
+    @property
+    def bound_state(self) -> tuple[State, ...]:
+        """Names, dtypes and shapes of what ``bound_init`` gives: what all K draws have in common."""
+        ...
+
+    def bound_init(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
+        """x [n, *shape] in original units -> what does not depend on the draw, such as the mean and scale of q."""
+        ...
+
+    def log_weight(self, x: Tensor, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
+        """log w of draw t: x [n, *shape], addresses and t int64 [n], conditions, the state -> float64 [n]."""
         ...
 
 
@@ -151,7 +186,7 @@ class HasCode(Protocol):
 class HasEncode(HasCode, Protocol):
     """Gives the code of a row; with ``HasDecode`` the two are a bijection."""
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """x [n, *shape] -> z float64 [n, *code_shape]."""
         ...
 
@@ -160,7 +195,7 @@ class HasEncode(HasCode, Protocol):
 class HasDecode(HasCode, Protocol):
     """Gives the row of a code."""
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """z float64 [n, *code_shape] -> x [n, *shape]."""
         ...
 
@@ -186,8 +221,8 @@ class HasSample(Protocol):
 
     sample_parameters: ClassVar[tuple[ProgramInput, ...]]
 
-    def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
-        """Addresses, int64 [n], and the declared parameters [n] -> x [n, *shape], of the support's dtype."""
+    def sample(self, seed: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
+        """Addresses, int64 [n], declared parameters [n], conditions -> x [n, *shape], of the support's dtype."""
         ...
 
 
@@ -199,8 +234,8 @@ class HasStepSampler(Protocol):
     sample_preview: ClassVar[str]
 
     @property
-    def sample_steps(self) -> int:
-        """T."""
+    def sample_steps(self) -> int | Steps:
+        """T, or which T a request may choose."""
         ...
 
     @property
@@ -213,7 +248,7 @@ class HasStepSampler(Protocol):
         ...
 
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        """Addresses, step index t int64 [n], the declared parameters [n], the state -> the next state.
+        """Addresses, step index t int64 [n], declared parameters [n], conditions, the state -> the next state.
 
         A part of the state that a step leaves alone is returned as the same object; graphs then do not copy it.
         """
@@ -234,7 +269,7 @@ def capabilities(model: GenerativeModel | type[GenerativeModel]) -> tuple[Capabi
         "latent": hasattr(cls, "latent"),
         "decode": hasattr(cls, "decode"),
         "encode": hasattr(cls, "encode"),
-        "log_prob": hasattr(cls, "log_prob"),
+        "log_prob": hasattr(cls, "log_prob") or hasattr(cls, "log_weight"),
     }
     return tuple(name for name, present in has.items() if present)  # type: ignore[misc]
 

@@ -118,7 +118,7 @@ def bandwidth_grid(m: int, dims: int) -> Tensor:
     From a fiftieth to twice the one that suits a normal law best, (4 / ((d + 2) m))^(1 / (d + 4)) (Silverman 1986,
     eq. 4.14): structure makes the best bandwidth narrower, heavy tails a little wider.
     """
-    reference = (4.0 / ((dims + 2) * m)) ** (1.0 / (dims + 4))
+    reference: float = (4.0 / ((dims + 2) * m)) ** (1.0 / (dims + 4))
     return reference * torch.logspace(log(0.02), log(2.0), 40, base=torch.e, dtype=torch.float64)
 
 
@@ -141,6 +141,6 @@ def _likeliest(rows: Tensor) -> float:
     if best in (0, len(grid) - 1):
         why = "rows repeat each other, or nearly" if best == 0 else "the tails are heavier than one width can follow"
         raise ValueError(
-            f"the leave-one-out likelihood has no maximum between the bandwidths {grid[0]:.3g} and {grid[-1]:.3g}: {why}"
+            f"the leave-one-out likelihood has no maximum between bandwidths {grid[0]:.3g} and {grid[-1]:.3g}: {why}"
         )
     return float(grid[best])

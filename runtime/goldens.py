@@ -55,10 +55,13 @@ def make_goldens(model: LoadedModel, rows: NDArray[Any]) -> bytes:
         program = model.program(capability)
         inputs: dict[str, NDArray[Any]] = {}
         for part in program.inputs:
-            if part.source == "address":
+            if part.source == "address" and program.data_input is None:
                 inputs[part.name] = _ADDRESSES[part.name]
             elif part.source == "data":
                 inputs[part.name] = rows[:5] if part.name == "x" else _codes(model, codes)
+            elif part.vocabulary is not None:
+                n = len(rows[:5]) if program.data_input is not None else len(_ADDRESSES["row"])
+                inputs[part.name] = np.arange(n) % len(part.vocabulary)
         outputs = run_program(model, capability, inputs)
         codes = outputs.get("z", codes)
         arrays |= {f"{capability}.in.{name}": value for name, value in inputs.items()}

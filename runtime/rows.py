@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from contract.errors import InputError
-from contract.programs import Program
+from contract.programs import Program, ProgramInput
+from contract.randomness import row_address
 
 __all__ = ["NotConvergedError", "Rows", "environment"]
 
@@ -134,39 +135,54 @@ class Rows:
     def _checked_steps(self, steps: ArrayLike | None) -> NDArray[np.int64]:
         wanted = self.program.steps.default if steps is None else steps
         array = np.broadcast_to(np.asarray(wanted, dtype=np.int64), (self.n,)).copy()
-        bad = np.flatnonzero(~np.isin(array, self.program.steps.allowed))
-        if len(bad):
-            allowed = ", ".join(str(count) for count in self.program.steps.allowed)
-            raise InputError(row=int(bad[0]), column="steps", expected=f"one of {allowed}", got=str(array[bad[0]]))
+        known = self.program.steps
+        for count in np.unique(array):
+            if not known.allows(int(count)):
+                row = int(np.flatnonzero(array == count)[0])
+                raise InputError(row=row, column=known.parameter, expected=known.expected, got=str(count))
         return array
 
 
 def environment(program: Program, inputs: Mapping[str, NDArray[Any]], n: int) -> Env:
     """The first environment of n rows: every input but the schedule's, with its dtype, defaults filled in.
 
+    The address of a question about data, where it is not given, is seed 0 and a hash of the row's bytes.
+
     Raises:
         InputError: an input is missing, has another shape or lies out of range; names the row.
     """
     env: Env = {}
-    for part in program.inputs:
+    data = program.data_input
+    # Data first: an address may follow from them.
+    for part in sorted(program.inputs, key=lambda part: part.source == "address"):
         if part.source == "schedule":
             continue
         if part.name in inputs:
             array = np.ascontiguousarray(inputs[part.name], dtype=part.dtype)
         elif part.default is not None:
             array = np.full((n, *part.shape), part.default, dtype=part.dtype)
+        elif part.source == "address" and data is not None:
+            array = row_address(env[data.name]) if part.name == "row" else np.zeros(n, dtype=np.int64)
         else:
             raise InputError(column=part.name, expected=f"an array of shape {['n', *part.shape]}", got="nothing")
         if array.shape != (n, *part.shape):
             raise InputError(
                 column=part.name, expected=f"an array of shape {[n, *part.shape]}", got=f"one of {list(array.shape)}"
             )
-        for broken, limit, words in (
-            (part.minimum is not None and ~(array >= part.minimum), part.minimum, "at least"),
-            (part.maximum is not None and ~(array <= part.maximum), part.maximum, "at most"),
-        ):
-            if np.any(broken):
-                at = tuple(np.argwhere(broken)[0])
-                raise InputError(row=int(at[0]), column=part.name, expected=f"{words} {limit:g}", got=f"{array[at]:g}")
+        _check_range(part, array)
         env[part.name] = array
     return env
+
+
+def _check_range(part: ProgramInput, array: NDArray[Any]) -> None:
+    least, most = part.minimum, part.maximum
+    if part.vocabulary is not None:
+        last = len(part.vocabulary) - 1
+        least, most = 0, last if part.default is None else max(last, part.default)
+    for broken, limit, words in (
+        (least is not None and ~(array >= least), least, "at least"),
+        (most is not None and ~(array <= most), most, "at most"),
+    ):
+        if np.any(broken):
+            at = tuple(np.argwhere(broken)[0])
+            raise InputError(row=int(at[0]), column=part.name, expected=f"{words} {limit:g}", got=f"{array[at]:g}")

@@ -22,6 +22,7 @@ from runtime.rows import NotConvergedError, environment
 from service.cache import RowCache
 from service.catalogue import Catalogue
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
+from service.knobs import Knobs, read_knobs
 from service.scheduler import Scheduler
 
 __all__ = ["Answer", "CacheUse", "Operations"]
@@ -95,14 +96,15 @@ class Operations:
             "seed": np.full(n, chosen, dtype=np.int64),
             "row": np.arange(start, start + n, dtype=np.int64),
         }
-        knobs = _parameters(program, n, condition, parameters)
-        outputs, cache = await self._rows(loaded, "sample", {**address, **knobs}, deadline)
+        knobs = read_knobs(program, n, parameters=parameters, condition=condition)
+        outputs, cache = await self._rows(loaded, "sample", address, deadline, knobs)
         body = {
             **_head(loaded),
             "seed": chosen,
             "start": start,
             "n": n,
-            "parameters": _echo(program, parameters),
+            "parameters": knobs.parameters,
+            **_condition(knobs),
             **_columns(loaded),
             "rows": _output(program, outputs, "sample"),
         }
@@ -115,21 +117,45 @@ class Operations:
         *,
         rows: Sequence[Any] | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
+        seed: int | None = None,
         condition: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
         deadline: float | None = None,
     ) -> Answer:
-        """The log-probability of each row, with its kind, in nats of the original units.
+        """The log-probability of each row, with its kind and error, in nats of the original units.
+
+        A stochastic one draws at ``seed``, 0 when absent, and a hash of the row's bytes.
 
         Raises:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "log_prob")
         x = _read(loaded, rows, records)
-        knobs = _parameters(program, len(x), condition, parameters)
-        outputs, cache = await self._rows(loaded, "log_prob", {"x": x, **knobs}, deadline)
+        knobs = read_knobs(program, len(x), parameters=parameters, condition=condition)
+        inputs: Env = {"x": x}
+        if program.input("seed") is not None:
+            chosen = 0 if seed is None else seed
+            if not 0 <= chosen < ADDRESS_LIMIT:
+                raise InputError(column="seed", expected="a whole number from 0 to 2**53 - 1", got=str(chosen))
+            inputs["seed"] = np.full(len(x), chosen, dtype=np.int64)
+        elif seed is not None:
+            raise InputError(column="seed", expected="no seed, for this model's log_prob draws nothing", got=str(seed))
+        outputs, cache = await self._rows(loaded, "log_prob", inputs, deadline, knobs)
         output = next(part for part in program.outputs if part.name == "log_prob")
-        body = {**_head(loaded), "kind": output.kind, "units": output.units, "log_prob": outputs["log_prob"]}
+        body = {
+            **_head(loaded),
+            "kind": output.kind,
+            "units": output.units,
+            **({"parameters": knobs.parameters} if knobs.parameters else {}),
+            **_condition(knobs),
+            **({"seed": int(inputs["seed"][0])} if "seed" in inputs else {}),
+            "log_prob": outputs["log_prob"],
+        }
+        if output.error is not None:
+            name = output.error.output
+            body["standard_error"] = output.error.standard_error if name is None else outputs[name]
+            body["error_scope"] = output.error.scope
+            body["bias"] = output.error.bias
         support = loaded.manifest.support
         if support.discrete:
             body["bits_per_dimension"] = outputs["log_prob"] / (-log(2.0) * support.size)
@@ -142,6 +168,7 @@ class Operations:
         *,
         rows: Sequence[Any] | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
+        condition: Mapping[str, Any] | None = None,
         deadline: float | None = None,
     ) -> Answer:
         """The code of each row.
@@ -152,13 +179,20 @@ class Operations:
         loaded, program = self._find(model, version, "encode")
         x = _read(loaded, rows, records)
         self._check_size(program, len(x))
-        outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline)
+        knobs = read_knobs(program, len(x), parameters=None, condition=condition)
+        outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline, knobs)
         output = next(part for part in program.outputs if part.kind == "code")
-        body = {**_head(loaded), "kind": output.description, "codes": outputs[output.name]}
+        body = {**_head(loaded), "kind": output.description, **_condition(knobs), "codes": outputs[output.name]}
         return Answer(body, loaded, cache)
 
     async def decode(
-        self, model: str, version: int | None = None, *, codes: Sequence[Any], deadline: float | None = None
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        codes: Sequence[Any],
+        condition: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
     ) -> Answer:
         """The row of each code.
 
@@ -168,8 +202,10 @@ class Operations:
         loaded, program = self._find(model, version, "decode")
         z = _codes(program, codes)
         self._check_size(program, len(z))
-        outputs, cache = await self._rows(loaded, "decode", {"z": z}, deadline)
-        body = {**_head(loaded), **_columns(loaded), "rows": _output(program, outputs, "sample")}
+        knobs = read_knobs(program, len(z), parameters=None, condition=condition)
+        outputs, cache = await self._rows(loaded, "decode", {"z": z}, deadline, knobs)
+        rows = _output(program, outputs, "sample")
+        body = {**_head(loaded), **_condition(knobs), **_columns(loaded), "rows": rows}
         return Answer(body, loaded, cache)
 
     async def anomaly_score(
@@ -191,7 +227,9 @@ class Operations:
         if not 0.0 < alpha < 1.0:
             raise InputError(column="alpha", expected="a number between 0 and 1, both excluded", got=f"{alpha:g}")
         x = _read(loaded, rows, records)
-        outputs, cache = await self._rows(loaded, "score", {"x": x}, deadline)
+        # At the default number of steps and without a condition, as the calibration rows were scored.
+        knobs = read_knobs(program, len(x), parameters=None, condition=None)
+        outputs, cache = await self._rows(loaded, "score", {"x": x}, deadline, knobs)
         calibration, about = loaded.calibration_scores, loaded.manifest.calibration
         assert calibration is not None
         assert about is not None
@@ -233,21 +271,24 @@ class Operations:
             raise TooLarge(n, most, self._max_answer_bytes)
 
     async def _rows(
-        self, model: LoadedModel, capability: Capability, inputs: Env, deadline: float | None
+        self, model: LoadedModel, capability: Capability, inputs: Env, deadline: float | None, knobs: Knobs
     ) -> tuple[Env, CacheUse]:
         """The program's outputs for each row, from the cache where that is cheaper than computing."""
         program = model.program(capability)
         n = len(next(iter(inputs.values())))
-        env = environment(program, inputs, n)
+        env = environment(program, {**inputs, **knobs.inputs}, n)
+        steps = knobs.steps
 
         async def compute(positions: NDArray[np.int64]) -> Env:
-            wanted = env if len(positions) == n else {name: value[positions] for name, value in env.items()}
+            some = len(positions) < n
+            wanted = {name: value[positions] for name, value in env.items()} if some else env
+            each = steps[positions] if some and steps is not None else steps
             try:
-                return await self._scheduler.run(model, capability, wanted, deadline=deadline)
+                return await self._scheduler.run(model, capability, wanted, steps=each, deadline=deadline)
             except NotConvergedError as error:
                 raise InputError(expected="a row whose steps converge", got=str(error)) from None
 
-        seconds = self._scheduler.predicted_seconds(model, capability, n)
+        seconds = self._scheduler.predicted_seconds(model, capability, n, steps)
         # The scheduler drops rows by itself; this also bounds the wait for a twin's rows and for a long run's end.
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._scheduler.now())):
@@ -257,7 +298,7 @@ class Operations:
                     program_digest=model.program_digest(capability),
                     profile=model.profile,
                     operation=capability,
-                    inputs=env,
+                    inputs=env if steps is None else {**env, program.steps.parameter: steps},
                 )
                 layout = {part.name: (np.dtype(part.dtype), part.shape) for part in program.outputs}
                 outputs, report = await self._cache.fetch(keys, layout, compute, compute_seconds=seconds)
@@ -312,32 +353,8 @@ def _codes(program: Program, codes: Sequence[Any]) -> NDArray[Any]:
     return np.array(codes, dtype=part.dtype)
 
 
-def _parameters(
-    program: Program, n: int, condition: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None
-) -> Env:
-    if condition:
-        raise InputError(column="condition", expected="no condition, for this model takes none")
-    known = {part.name: part for part in program.inputs if part.source == "parameter"}
-    knobs: Env = {}
-    for name, value in (parameters or {}).items():
-        part = known.get(name)
-        if part is None:
-            have = ", ".join(known) or "none"
-            raise InputError(column=name, expected=f"one of this model's parameters ({have})", got="another name")
-        values = value if isinstance(value, list) else [value]
-        for row, one in enumerate(values):
-            if isinstance(one, bool) or not isinstance(one, int | float) or not np.isfinite(one):
-                raise InputError(row=row, column=name, expected="a finite number", got=repr(one)[:40])
-        if isinstance(value, list) and len(value) != n:
-            raise InputError(column=name, expected=f"one number, or a list of {n}, one a row", got=f"{len(value)}")
-        knobs[name] = np.broadcast_to(np.array(values, dtype=part.dtype), (n,))
-    return knobs
-
-
-def _echo(program: Program, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Every parameter with the value that was used, defaults included."""
-    defaults = {part.name: part.default for part in program.inputs if part.source == "parameter"}
-    return {**defaults, **(parameters or {})}
+def _condition(knobs: Knobs) -> dict[str, Any]:
+    return {"condition": knobs.condition} if knobs.condition else {}
 
 
 def _guarantee(n: int, ordinary: str, alpha: float) -> str:

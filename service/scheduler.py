@@ -191,10 +191,13 @@ class Scheduler:
                 sizes = {n for n, _ in pairs}
                 self._costs[model.digest, graph] = CostModel([(n, min(s for m, s in pairs if m == n)) for n in sizes])
 
-    def predicted_seconds(self, model: LoadedModel, capability: Capability, n: int) -> float:
-        """Predicted seconds of compute of a capability over n rows, alone on one thread."""
+    def predicted_seconds(
+        self, model: LoadedModel, capability: Capability, n: int, steps: ArrayLike | None = None
+    ) -> float:
+        """Predicted seconds of compute of a capability over n rows, alone on one thread; ``steps`` as for ``run``."""
         program = model.program(capability)
-        total = self._cost(model, program.step).seconds(n) * program.steps.default
+        mean_steps = program.steps.default if steps is None else float(np.asarray(steps).mean())
+        total = self._cost(model, program.step).seconds(n) * mean_steps
         for graph in (program.init, program.final):
             if graph is not None:
                 total += self._cost(model, graph).seconds(n)
@@ -256,7 +259,7 @@ class Scheduler:
             asyncio.get_running_loop().create_future(),
             deadline,
             n,
-            self.predicted_seconds(model, capability, n),
+            self.predicted_seconds(model, capability, n, steps),
         )
         for start in range(0, n, size):
             part = slice(start, start + size)

@@ -8,18 +8,19 @@ place would move a rank.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.base import GenerativeModel, HasLogProb
+from models.base import GenerativeModel
 from runtime.model import LoadedModel
 from training.errors import DataError
 from training.evaluate import answers
 from training.folds import Folds, carve, cross_fit_parts
+from training.graphs import answers_in_torch
 from training.law import DirectionLaw, KernelLaw
 from training.loop import fit_model
 from training.progress import Reporter
@@ -69,13 +70,10 @@ def law_rows(recipe: Recipe, folds: Folds) -> str | None:
 
 def statistics(model: GenerativeModel, rows: Array) -> NDArray[np.float64]:
     """Log-probabilities in torch: rows [n, *shape] -> float64 [n]."""
-    has = cast(HasLogProb, model)
-    with torch.no_grad():
-        parts = [
-            has.log_prob(torch.from_numpy(rows[start : start + _BATCH])).numpy()
-            for start in range(0, len(rows), _BATCH)
-        ]
-    return np.concatenate(parts)
+    starts = range(0, len(rows), _BATCH)
+    return np.concatenate(
+        [answers_in_torch(model, "log_prob", {"x": rows[start : start + _BATCH]})["log_prob"] for start in starts]
+    )
 
 
 def cross_fitted_statistics(

@@ -14,10 +14,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from contract.capabilities import Capability
-from contract.programs import NEXT, DType, Output, Program, ProgramInput, State, Steps
-from models.base import GenerativeModel, HasCode, HasLatent, HasLogProb, HasSample, HasStepSampler, capabilities
+from contract.programs import NEXT, DType, Output, OutputError, Program, ProgramInput, State, Steps
+from models.base import (
+    GenerativeModel,
+    HasBound,
+    HasCode,
+    HasLatent,
+    HasLogProb,
+    HasSample,
+    HasStepSampler,
+    capabilities,
+)
+from models.nets.importance import ACCUMULATORS, ImportanceBound
+from runtime.rows import Rows
 
-__all__ = ["GraphModule", "model_graphs", "model_programs", "score_graph", "score_program"]
+__all__ = ["GraphModule", "answers_in_torch", "model_graphs", "model_programs", "score_graph", "score_program"]
+
+MOST_SAMPLES = 10_000
+"""The largest K of an importance-weighted bound that a request may ask for."""
 
 _TORCH: dict[str, torch.dtype] = {
     "float64": torch.float64,
@@ -86,21 +100,28 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
     """Every graph that the model's capabilities need, by name."""
     has = capabilities(model)
     x = State(name="x", dtype=cast(DType, model.support.dtype), shape=model.support.shape)
+    given = [_port(part) for part in model.conditions]
     graphs: dict[str, GraphModule] = {}
-    if "log_prob" in has:
-        graphs["log_prob"] = GraphModule(model, "log_prob", [x], ["log_prob"])
+    if isinstance(model, HasBound):
+        bound, state = ImportanceBound(model, len(given)), [*model.bound_state, *ACCUMULATORS]
+        graphs["log_prob_init"] = GraphModule(bound, "init", [x, *given], [part.name for part in state])
+        graphs["log_prob_step"] = GraphModule(
+            bound, "step", [x, _SEED, _ROW, _T, *given, *state], [NEXT + part.name for part in ACCUMULATORS]
+        )
+    elif "log_prob" in has:
+        graphs["log_prob"] = GraphModule(model, "log_prob", [x, *given], ["log_prob"])
     if "encode" in has:
-        graphs["encode"] = GraphModule(model, "encode", [x], ["z"])
+        graphs["encode"] = GraphModule(model, "encode", [x, *given], ["z"])
     if "decode" in has:
-        graphs["decode"] = GraphModule(model, "decode", [_code(model)], ["x"])
+        graphs["decode"] = GraphModule(model, "decode", [_code(model), *given], ["x"])
     if "latent" in has:
         knobs = [_port(part) for part in cast(HasLatent, model).latent_parameters]
         graphs["latent"] = GraphModule(model, "latent", [_SEED, _ROW, *knobs], ["z"])
     if isinstance(model, HasSample):
         knobs = [_port(part) for part in model.sample_parameters]
-        graphs["sample"] = GraphModule(model, "sample", [_SEED, _ROW, *knobs], ["x"])
+        graphs["sample"] = GraphModule(model, "sample", [_SEED, _ROW, *knobs, *given], ["x"])
     if isinstance(model, HasStepSampler):
-        graphs |= _sampler_graphs(model)
+        graphs |= _sampler_graphs(model, given)
     return graphs
 
 
@@ -112,17 +133,20 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
     addresses = tuple(ProgramInput(name=part.name, dtype=part.dtype, source="address") for part in (_SEED, _ROW))
     data = ProgramInput(name="x", dtype=dtype, shape=support.shape, source="data")
     sample = Output(name="x", dtype=dtype, shape=support.shape, kind="sample", units="data")
+    given = model.conditions
     programs: dict[Capability, Program] = {}
     if isinstance(model, HasSample):
-        programs["sample"] = Program(step="sample", inputs=(*addresses, *model.sample_parameters), outputs=(sample,))
+        programs["sample"] = Program(
+            step="sample", inputs=(*addresses, *model.sample_parameters, *given), outputs=(sample,)
+        )
     if isinstance(model, HasStepSampler):
         programs["sample"] = Program(
             init="sample_init",
             step="sample_step",
             final="sample_final",
-            inputs=(*addresses, *model.sample_parameters),
+            inputs=(*addresses, *model.sample_parameters, *given),
             state=model.sample_state,
-            steps=Steps(default=model.sample_steps, allowed=(model.sample_steps,)),
+            steps=_steps(model.sample_steps),
             preview=model.sample_preview,
             outputs=(sample,),
         )
@@ -132,21 +156,37 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
         output = Output(name="z", dtype=code.dtype, shape=code.shape, kind="code", units="code", description=words)
         z = ProgramInput(name="z", dtype=code.dtype, shape=code.shape, source="data")
         if "encode" in has:
-            programs["encode"] = Program(step="encode", inputs=(data,), outputs=(output,))
+            programs["encode"] = Program(step="encode", inputs=(data, *given), outputs=(output,))
         if "decode" in has:
-            programs["decode"] = Program(step="decode", inputs=(z,), outputs=(sample,))
+            programs["decode"] = Program(step="decode", inputs=(z, *given), outputs=(sample,))
         if "latent" in has:
             drawn = (*addresses, *cast(HasLatent, model).latent_parameters)
             programs["latent"] = Program(step="latent", inputs=drawn, outputs=(output,))
             if "decode" in has and "sample" not in programs:
                 # The step is the graph of /decode, so that rows of both share batches.
                 programs["sample"] = Program(
-                    init="latent", step="decode", inputs=drawn, state=(code,), outputs=(sample,)
+                    init="latent", step="decode", inputs=(*drawn, *given), state=(code,), outputs=(sample,)
                 )
-    if isinstance(model, HasLogProb):
-        output = Output(name="log_prob", dtype="float64", kind=model.log_prob_kind, units="nats")
-        programs["log_prob"] = Program(step="log_prob", inputs=(data,), outputs=(output,))
+    if isinstance(model, HasBound):
+        programs["log_prob"] = _bound_program(model, (data, *addresses, *given))
+    elif isinstance(model, HasLogProb):
+        output = Output(
+            name="log_prob", dtype="float64", kind=model.log_prob_kind, units="nats", error=model.log_prob_error
+        )
+        programs["log_prob"] = Program(step="log_prob", inputs=(data, *given), outputs=(output,))
     return programs
+
+
+@torch.no_grad()
+def answers_in_torch(
+    model: GenerativeModel, capability: Capability, inputs: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """What a capability's program answers when torch runs its graphs: arrays [n, ...] by name, both ways."""
+    graphs = model_graphs(model)
+    walk = Rows(model_programs(model)[capability], inputs)
+    while (graph := walk.graph) is not None:
+        walk.accept(graphs[graph].run(walk.feeds()))
+    return walk.result()
 
 
 def score_graph(law: nn.Module) -> GraphModule:
@@ -156,23 +196,50 @@ def score_graph(law: nn.Module) -> GraphModule:
 
 def score_program(log_prob: Program) -> Program:
     """The program of anomaly scores: the graph of /log_prob, so that rows of both share batches, then the law."""
-    statistic = log_prob.outputs[0].model_copy(update={"kind": "statistic"})
+    statistic = log_prob.outputs[0].model_copy(update={"kind": "statistic", "error": None})
     score = Output(name="score", dtype="float64", kind="score", units="nats", description="larger means stranger")
     return Program(
+        init=log_prob.init,
         step=log_prob.step,
         final="score",
         inputs=log_prob.inputs,
-        state=(State(name="log_prob", dtype="float64"),),
-        outputs=(score, statistic),
+        state=log_prob.state or (State(name="log_prob", dtype="float64"),),
+        steps=log_prob.steps,
+        outputs=(score, statistic, *(part for part in log_prob.outputs if part.kind == "standard_error")),
     )
 
 
-def _sampler_graphs(model: HasStepSampler) -> dict[str, GraphModule]:
+def _bound_program(model: HasBound, inputs: tuple[ProgramInput, ...]) -> Program:
+    error = OutputError(
+        scope="row",
+        output="standard_error",
+        bias="low on average, by the divergence of the bound from log p(x), which shrinks as samples grow",
+    )
+    return Program(
+        init="log_prob_init",
+        step="log_prob_step",
+        inputs=inputs,
+        state=(*model.bound_state, *ACCUMULATORS),
+        steps=Steps(default=model.default_samples, maximum=MOST_SAMPLES, parameter="samples"),
+        outputs=(
+            Output(name="log_prob", dtype="float64", kind="lower_bound", units="nats", error=error),
+            Output(name="standard_error", dtype="float64", kind="standard_error", units="nats"),
+        ),
+    )
+
+
+def _steps(wanted: int | Steps) -> Steps:
+    return wanted if isinstance(wanted, Steps) else Steps(default=wanted, allowed=(wanted,))
+
+
+def _sampler_graphs(model: HasStepSampler, given: Sequence[State]) -> dict[str, GraphModule]:
     module = cast(nn.Module, model)
     state = list(model.sample_state)
     names = [part.name for part in state]
     knobs = [_port(part) for part in model.sample_parameters]
-    step = GraphModule(module, "sample_step", [_SEED, _ROW, _T, *knobs, *state], [NEXT + name for name in names])
+    step = GraphModule(
+        module, "sample_step", [_SEED, _ROW, _T, *knobs, *given, *state], [NEXT + name for name in names]
+    )
     arguments = step.examples(2)
     before = arguments[-len(state) :]
     with torch.no_grad():

@@ -137,7 +137,8 @@ def _questions(program: Program, rows: NDArray[Any], codes: NDArray[Any] | None)
     inputs: Env = {}
     for part in program.inputs:
         if part.source == "address":
-            inputs[part.name] = np.arange(_ROWS) if part.name == "row" else np.full(_ROWS, 42)
+            if program.data_input is None:
+                inputs[part.name] = np.arange(_ROWS) if part.name == "row" else np.full(_ROWS, 42)
         elif part.source == "data" and part.name == "x":
             inputs[part.name] = rows[np.arange(_ROWS) % len(rows)]
         elif part.source == "data":
@@ -145,6 +146,8 @@ def _questions(program: Program, rows: NDArray[Any], codes: NDArray[Any] | None)
             inputs[part.name] = codes
         elif part.source == "parameter":
             inputs[part.name] = _values(part)
+        elif part.vocabulary is not None:
+            inputs[part.name] = np.arange(_ROWS) % len(part.vocabulary)
     return inputs
 
 

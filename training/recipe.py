@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from contract.support import Support
-from models.base import GenerativeModel, HasFit, HasLosses, family
+from models.base import GenerativeModel, HasFit, HasLosses, capabilities, family
 from training.errors import RecipeError
 
 __all__ = [
@@ -253,7 +253,7 @@ def family_of(recipe: Recipe) -> type[GenerativeModel]:
         raise RecipeError(f"{recipe.name}: training: {recipe.family} has a closed form and takes no training section")
     if issubclass(cls, HasLosses) and recipe.training is None:
         raise RecipeError(f"{recipe.name}: training: {recipe.family} is trained by gradients and needs this section")
-    if recipe.anomaly is not None and not hasattr(cls, "log_prob"):
+    if recipe.anomaly is not None and "log_prob" not in capabilities(cls):
         raise RecipeError(f"{recipe.name}: anomaly: {recipe.family} has no log-probability to score by")
     return cls
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from service.api import examples
 from service.api.calls import post
-from service.api.schemas import AnswerHead, Asked, AskedAbout, Nested
+from service.api.schemas import AnswerHead, Asked, AskedAbout, Condition, Nested, UsedCondition
 from service.operations import Answer, Operations
 
 __all__ = ["DecodeAnswer", "DecodeRequest", "EncodeAnswer", "EncodeRequest", "router"]
@@ -20,11 +20,14 @@ router = APIRouter(tags=["questions"])
 class EncodeRequest(AskedAbout):
     """Rows whose codes are asked for."""
 
+    condition: Condition
+
 
 class EncodeAnswer(AnswerHead):
     """Codes, and what they are."""
 
     kind: str = Field(description="What the codes are, in words.")
+    condition: UsedCondition
     codes: list[list[Any]] = Field(description="One code a row.")
 
 
@@ -32,11 +35,13 @@ class DecodeRequest(Asked):
     """Codes whose rows are asked for."""
 
     codes: Nested = Field(min_length=1, description="Codes as /encode gives them, one list each.")
+    condition: Condition
 
 
 class DecodeAnswer(AnswerHead):
     """Rows."""
 
+    condition: UsedCondition
     columns: list[str] | None = Field(default=None, description="Names of the columns, for models that have them.")
     rows: list[list[Any]] = Field(description="One row a code, in the data's own units.")
 
@@ -48,7 +53,12 @@ async def encode(operations: Operations, asked: EncodeRequest, deadline: float) 
     What a code is depends on the family: a flow's is the point of its base law that the row is the image of.
     """
     return await operations.encode(
-        asked.model, asked.version, rows=asked.rows, records=asked.records, deadline=deadline
+        asked.model,
+        asked.version,
+        rows=asked.rows,
+        records=asked.records,
+        condition=asked.condition,
+        deadline=deadline,
     )
 
 
@@ -58,4 +68,6 @@ async def decode(operations: Operations, asked: DecodeRequest, deadline: float) 
 
     Where codes are a bijection of rows, this undoes /encode, to rounding.
     """
-    return await operations.decode(asked.model, asked.version, codes=asked.codes, deadline=deadline)
+    return await operations.decode(
+        asked.model, asked.version, codes=asked.codes, condition=asked.condition, deadline=deadline
+    )

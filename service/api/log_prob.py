@@ -10,7 +10,16 @@ from pydantic import Field
 from contract.capabilities import NumberKind
 from service.api import examples
 from service.api.calls import post
-from service.api.schemas import AnswerHead, AskedAbout, Knobs, Values
+from service.api.schemas import (
+    ADDRESS_LIMIT,
+    AnswerHead,
+    AskedAbout,
+    Condition,
+    Knobs,
+    Number,
+    UsedCondition,
+    Values,
+)
 from service.operations import Answer, Operations
 
 __all__ = ["LogProbAnswer", "LogProbRequest", "router"]
@@ -21,8 +30,19 @@ router = APIRouter(tags=["questions"])
 class LogProbRequest(AskedAbout):
     """Rows whose log-probability is asked for."""
 
-    condition: dict[str, Any] = Field(default={}, description="What to condition on, by name; see the model's card.")
-    parameters: Knobs = Field(default={}, description="Knobs by name: a number, or a list of one number a row.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=ADDRESS_LIMIT,
+        description="Seed of what a bound or an estimate draws, 0 when absent; the rest of the address is a hash of "
+        "the row's own bytes, so that a row's answer depends on no neighbour. A model that draws nothing takes none.",
+    )
+    condition: Condition
+    parameters: Knobs = Field(
+        default={},
+        description="Knobs by name, such as `samples`, the number of draws that a bound takes: a number, or a list of "
+        "one number a row.",
+    )
 
 
 class LogProbAnswer(AnswerHead):
@@ -33,7 +53,23 @@ class LogProbAnswer(AnswerHead):
         "estimate of it; unnormalised: known up to a constant. Numbers of different kinds are never ranked together."
     )
     units: Literal["nats"] = Field(description="Natural logarithms, of densities in the data's own units.")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="Every knob with the value that was used, for models that have any."
+    )
+    condition: UsedCondition
+    seed: int | None = Field(default=None, description="The seed that was used, where anything is drawn.")
     log_prob: Values = Field(description="One number a row.")
+    standard_error: Values | Number | None = Field(
+        default=None,
+        description="Of a bound or an estimate: one number a row, or one that all rows share; "
+        '"NaN" where it cannot be known, as after a single draw.',
+    )
+    error_scope: Literal["row", "shared"] | None = Field(
+        default=None,
+        description="row: rows err independently of each other; shared: all rows are off by the same, and their "
+        "differences are free of it.",
+    )
+    bias: str | None = Field(default=None, description="In which direction the figure is off on average.")
     bits_per_dimension: Values | None = Field(
         default=None, description="-log_prob / (dimensions * log 2); only for discrete data, where it means something."
     )
@@ -51,6 +87,7 @@ async def log_prob(operations: Operations, asked: LogProbRequest, deadline: floa
         asked.version,
         rows=asked.rows,
         records=asked.records,
+        seed=asked.seed,
         condition=asked.condition,
         parameters=asked.parameters,
         deadline=deadline,

@@ -55,7 +55,11 @@ class Ability(_Part):
     program_digest: str = Field(description="Digest of the program; samples of equal program digests are equal.")
     outputs: list[Output] = Field(description="What comes back for each row: kind, units, shape.")
     parameters: list[ProgramInput] = Field(description="Knobs, with their defaults and ranges.")
-    steps: Steps = Field(description="How often the step graph runs; 1 for one-shot programs.")
+    conditions: list[ProgramInput] = Field(description="What it can be conditioned on, with the labels of each.")
+    steps: Steps = Field(
+        description="How often the step graph runs; 1 for one-shot programs. Where a request may choose, it does so by "
+        "the knob that `parameter` names."
+    )
     parity: Parity = Field(description="How far the exported program may stand from what it was exported from.")
 
 
@@ -202,6 +206,7 @@ def _ability(model: LoadedModel, capability: Capability, program: Program) -> di
         "program_digest": model.program_digest(capability),
         "outputs": [part.model_dump(mode="json") for part in program.outputs],
         "parameters": [part.model_dump(mode="json") for part in program.inputs if part.source == "parameter"],
+        "conditions": [part.model_dump(mode="json") for part in program.inputs if part.source == "condition"],
         "steps": program.steps.model_dump(mode="json"),
         "parity": model.manifest.parity[capability].model_dump(mode="json"),
     }

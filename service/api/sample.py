@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from service.api import examples
 from service.api.calls import post
-from service.api.schemas import ADDRESS_LIMIT, AnswerHead, Asked, Knobs
+from service.api.schemas import ADDRESS_LIMIT, AnswerHead, Asked, Condition, Knobs, UsedCondition
 from service.operations import Answer, Operations
 
 __all__ = ["SampleAnswer", "SampleRequest", "router"]
@@ -31,9 +31,11 @@ class SampleRequest(Asked):
     start: int = Field(
         default=0, ge=0, lt=ADDRESS_LIMIT, description="The first row; rows start ... start + n - 1 are returned."
     )
-    condition: dict[str, Any] = Field(default={}, description="What to condition on, by name; see the model's card.")
+    condition: Condition
     parameters: Knobs = Field(
-        default={}, description="Knobs by name, such as `temperature`: a number, or a list of one number a row."
+        default={},
+        description="Knobs by name, such as `temperature`, or `steps` where a chain's length can be chosen: a number, "
+        "or a list of one number a row.",
     )
 
     @model_validator(mode="after")
@@ -54,6 +56,7 @@ class SampleAnswer(AnswerHead):
     start: int = Field(description="Number of the first row.")
     n: int = Field(description="How many rows.")
     parameters: dict[str, Any] = Field(description="Every knob with the value that was used.")
+    condition: UsedCondition
     columns: list[str] | None = Field(default=None, description="Names of the columns, for models that have them.")
     rows: list[list[Any]] = Field(
         description="The samples, in the data's own units; each nested as the model's `support.shape` says. "

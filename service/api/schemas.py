@@ -13,7 +13,18 @@ from pydantic_core import PydanticCustomError
 
 from contract.randomness import ADDRESS_LIMIT
 
-__all__ = ["ADDRESS_LIMIT", "AnswerHead", "Asked", "AskedAbout", "Knobs", "Nested", "Number", "Values"]
+__all__ = [
+    "ADDRESS_LIMIT",
+    "AnswerHead",
+    "Asked",
+    "AskedAbout",
+    "Condition",
+    "Knobs",
+    "Nested",
+    "Number",
+    "UsedCondition",
+    "Values",
+]
 
 Number = float | Literal["NaN", "Infinity", "-Infinity"]
 """A JSON number, or the name of one that JSON lacks."""
@@ -37,6 +48,25 @@ Knobs = Annotated[
             "additionalProperties": {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]},
         }
     ),
+]
+
+_LABEL: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}
+
+Condition = Annotated[
+    dict[str, Any],
+    Field(
+        default={},
+        description="What to condition on, by name, for models that can: a label (or its index, or null for none), or "
+        "a list of one a row; `/models/{model}` lists the labels.",
+    ),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"anyOf": [*_LABEL["anyOf"], {"type": "array", "items": _LABEL}]}}
+    ),
+]
+
+UsedCondition = Annotated[
+    dict[str, Any] | None,
+    Field(default=None, description="Every condition of the model with what was used; null is none."),
 ]
 
 

@@ -296,7 +296,7 @@ def test_422_for_parameters(client: httpx.Client, parameters: dict[str, Any], wo
 
 def test_422_for_conditions_of_a_model_that_takes_none(client: httpx.Client) -> None:
     answer = client.post("/sample", json={"model": "normal", "condition": {"label": 3}})
-    refused(answer, 422, "invalid-input", column="condition")
+    refused(answer, 422, "invalid-input", column="label")
 
 
 def test_422_when_the_answer_would_be_too_large(client: httpx.Client) -> None:
