@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from contract.capabilities import Capability
@@ -179,11 +179,14 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
 
 @torch.no_grad()
 def answers_in_torch(
-    model: GenerativeModel, capability: Capability, inputs: Mapping[str, NDArray[Any]]
+    model: GenerativeModel,
+    capability: Capability,
+    inputs: Mapping[str, NDArray[Any]],
+    steps: ArrayLike | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """What a capability's program answers when torch runs its graphs: arrays [n, ...] by name, both ways."""
+    """What a capability's program answers when torch runs its graphs; as ``runtime.loop.run_program``."""
     graphs = model_graphs(model)
-    walk = Rows(model_programs(model)[capability], inputs)
+    walk = Rows(model_programs(model)[capability], inputs, steps)
     while (graph := walk.graph) is not None:
         walk.accept(graphs[graph].run(walk.feeds()))
     return walk.result()

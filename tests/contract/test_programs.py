@@ -104,3 +104,76 @@ def test_the_step_index_needs_no_schedule() -> None:
 def test_the_default_number_of_steps_is_one_that_is_allowed(steps: tuple[int, tuple[int, ...]]) -> None:
     with pytest.raises(ValidationError):
         Steps(default=steps[0], allowed=steps[1])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"default": 5},
+        {"default": 5, "allowed": [5], "maximum": 9},
+        {"default": 10, "maximum": 9},
+        {"default": 5, "maximum": 9, "parameter": "not a name"},
+    ],
+)
+def test_steps_are_listed_or_bounded(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Steps.model_validate(fields)
+
+
+def test_any_number_of_steps_up_to_a_bound_may_be_asked_for() -> None:
+    steps = Steps(default=5, maximum=9, parameter="samples")
+    assert [count for count in range(-1, 12) if steps.allows(count)] == list(range(1, 10))
+    assert not steps.fixed
+    assert steps.expected == "a whole number from 1 to 9"
+
+
+def test_the_number_of_steps_and_an_input_do_not_share_a_name() -> None:
+    knob = {"name": "samples", "dtype": "float64", "source": "parameter", "default": 1.0}
+    with pytest.raises(ValidationError, match="samples"):
+        program(inputs=[SEED, knob], steps={"default": 1, "maximum": 9, "parameter": "samples"})
+
+
+LABEL = {"name": "label", "dtype": "int64", "source": "condition", "vocabulary": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"source": "parameter"}, {"dtype": "float64"}, {"shape": [2]}, {"vocabulary": []}, {"vocabulary": ["a", "a"]}],
+)
+def test_a_vocabulary_is_a_list_of_labels_of_a_condition(change: dict[str, Any]) -> None:
+    assert program(inputs=[SEED, LABEL]).input("label") is not None
+    with pytest.raises(ValidationError):
+        program(inputs=[SEED, {**LABEL, **change}])
+
+
+BOUND = {"name": "log_prob", "dtype": "float64", "kind": "lower_bound", "units": "nats"}
+ERROR = {"name": "standard_error", "dtype": "float64", "kind": "standard_error", "units": "nats"}
+
+
+@pytest.mark.parametrize(
+    ("error", "outputs"),
+    [
+        ({"scope": "row"}, [ERROR]),
+        ({"scope": "shared"}, [ERROR]),
+        ({"scope": "shared", "standard_error": 0.1, "output": "standard_error"}, [ERROR]),
+        ({"scope": "row", "output": "standard_error"}, []),
+        ({"scope": "row", "output": "log_prob"}, [ERROR]),
+    ],
+)
+def test_an_error_is_an_output_by_row_or_one_shared_number(error: dict[str, Any], outputs: list[Any]) -> None:
+    with pytest.raises(ValidationError):
+        program(outputs=[{**BOUND, "error": error}, *outputs])
+
+
+def test_what_came_later_is_left_out_where_it_says_nothing() -> None:
+    # Else every bundle from before would get another digest, and its samples other addresses.
+    plain = program().model_dump(mode="json")
+    assert set(plain["steps"]) == {"default", "allowed"}
+    assert {"vocabulary", "description"}.isdisjoint(plain["inputs"][0])
+    assert "error" not in plain["outputs"][0]
+    whole = program(
+        inputs=[SEED, {**LABEL, "description": "what it shows"}],
+        steps={"default": 5, "maximum": 9, "parameter": "samples"},
+        outputs=[{**BOUND, "error": {"scope": "row", "output": "standard_error", "bias": "low"}}, ERROR],
+    )
+    assert Program.model_validate_json(whole.model_dump_json()) == whole
