@@ -29,7 +29,7 @@ serve: $(VENV)/.stamp ## serve the bundles on http://127.0.0.1:8000 (PORT=, HOST
 	@exec $(VENV)/bin/nonesuch serve $(SERVE_FLAGS) $(ARGS)
 
 test: $(TEST_VENV)/.stamp ## run the tests, with a real Redis and torch (ARGS= goes to pytest)
-	@$(IN_TEST_VENV) python -m pytest $(ARGS)
+	@$(IN_TEST_VENV) python -m pytest -n logical --dist loadfile $(ARGS)
 
 lint: $(TEST_VENV)/.stamp ## ruff, mypy and the arrows between the rooms
 	@$(IN_TEST_VENV) ruff check .

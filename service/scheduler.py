@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,13 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 from contract.capabilities import Capability
 from runtime.model import LoadedModel
 from runtime.rows import Rows
-from runtime.session import GraphSession
 from service.costs import CostModel
 from service.errors import DeadlineExceeded, Draining, Overloaded
+from service.lanes import Cohort, Env, Lane, Ticket, execute, join
 
 __all__ = ["Limits", "RunObserver", "Scheduler"]
-
-Env = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -59,40 +56,6 @@ class RunObserver(Protocol):
         """A run of ``graph`` over ``rows`` rows took ``seconds``."""
 
 
-@dataclass(eq=False)
-class _Ticket:
-    """One call of ``run``: its cohorts, and the future that its caller waits on."""
-
-    model: LoadedModel
-    future: asyncio.Future[Env]
-    deadline: float | None
-    n: int
-    cost: float
-    cohorts: list[_Cohort] = field(default_factory=list)
-    open_cohorts: int = 0
-
-
-@dataclass(eq=False)
-class _Cohort:
-    """Rows of one ticket that travel together."""
-
-    rows: Rows
-    ticket: _Ticket
-
-
-@dataclass(eq=False)
-class _Lane:
-    """Cohorts that wait for one graph."""
-
-    model: LoadedModel
-    graph: str
-    session: GraphSession
-    cost: CostModel
-    virtual: float
-    waiting: deque[_Cohort] = field(default_factory=deque)
-    running: int = 0
-
-
 class Scheduler:
     """Runs programs for many callers at once.
 
@@ -112,9 +75,9 @@ class Scheduler:
         self._limits = limits or Limits()
         self._clock = clock
         self._observe = observe
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._lanes: dict[tuple[str, str], Lane] = {}
         self._costs: dict[tuple[str, str], CostModel] = {}
-        self._tickets: set[_Ticket] = set()
+        self._tickets: set[Ticket] = set()
         self._rows = 0
         self._backlog = 0.0
         self._virtual = 0.0
@@ -250,11 +213,11 @@ class Scheduler:
         steps: ArrayLike | None,
         deadline: float | None,
         n: int,
-    ) -> _Ticket:
+    ) -> Ticket:
         program = model.program(capability)
         size = min(self._cost(model, name).rows_within(self._limits.run_seconds) for name in program.graphs)
         per_row = None if steps is None else np.broadcast_to(np.asarray(steps), (n,))
-        ticket = _Ticket(
+        ticket = Ticket(
             model,
             asyncio.get_running_loop().create_future(),
             deadline,
@@ -268,7 +231,7 @@ class Scheduler:
                 {name: value[part] for name, value in inputs.items()},
                 None if per_row is None else per_row[part],
             )
-            ticket.cohorts.append(_Cohort(rows, ticket))
+            ticket.cohorts.append(Cohort(rows, ticket))
         # Only now, when every row has proved to fit, does anything change.
         ticket.open_cohorts = len(ticket.cohorts)
         self._tickets.add(ticket)
@@ -280,7 +243,7 @@ class Scheduler:
         self._wake.set()
         return ticket
 
-    def _end(self, ticket: _Ticket) -> None:
+    def _end(self, ticket: Ticket) -> None:
         if ticket in self._tickets:
             self._tickets.discard(ticket)
             self._rows -= ticket.n
@@ -302,20 +265,20 @@ class Scheduler:
         for graph in model.graphs:
             self._costs.pop((model.digest, graph), None)
 
-    def _enqueue(self, cohort: _Cohort) -> None:
+    def _enqueue(self, cohort: Cohort) -> None:
         graph = cohort.rows.graph
         assert graph is not None
         model = cohort.ticket.model
         key = (model.digest, graph)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = _Lane(model, graph, model.graphs[graph], self._cost(model, graph), self._virtual)
+            lane = Lane(model, graph, model.graphs[graph], self._cost(model, graph), self._virtual)
             self._lanes[key] = lane
         lane.waiting.append(cohort)
 
-    def _choose(self, *, inline_only: bool) -> tuple[_Lane, bool] | None:
+    def _choose(self, *, inline_only: bool) -> tuple[Lane, bool] | None:
         """The lane whose turn it is, and whether its next run is inline."""
-        best: tuple[_Lane, bool] | None = None
+        best: tuple[Lane, bool] | None = None
         for lane in self._lanes.values():
             if not lane.waiting or (best is not None and best[0].virtual <= lane.virtual):
                 continue
@@ -324,7 +287,7 @@ class Scheduler:
                 best = (lane, inline)
         return best
 
-    def _is_inline(self, lane: _Lane) -> bool:
+    def _is_inline(self, lane: Lane) -> bool:
         if "/cpu/" not in lane.model.profile:
             return False
         rows, budget = 0, self._limits.inline_seconds
@@ -335,10 +298,10 @@ class Scheduler:
                 return False
         return True
 
-    def _take(self, lane: _Lane) -> list[_Cohort]:
+    def _take(self, lane: Lane) -> list[Cohort]:
         most = lane.cost.rows_within(self._limits.run_seconds)
         now = self._clock()
-        batch: list[_Cohort] = []
+        batch: list[Cohort] = []
         rows = 0
         while lane.waiting and (not batch or rows + lane.waiting[0].rows.count <= most):
             cohort = lane.waiting.popleft()
@@ -375,21 +338,21 @@ class Scheduler:
             elif inline:
                 lane.running += 1
                 ran = True
-                spent += self._finish(lane, batch, *_execute(lane.session, batch))
+                spent += self._finish(lane, batch, *execute(lane.session, batch))
             else:
                 lane.running += 1
                 self._free_threads -= 1
-                work = asyncio.get_running_loop().run_in_executor(self._executor, _execute, lane.session, batch)
+                work = asyncio.get_running_loop().run_in_executor(self._executor, execute, lane.session, batch)
                 work.add_done_callback(partial(self._back, lane, batch))
         return False
 
-    def _back(self, lane: _Lane, batch: list[_Cohort], done: asyncio.Future[tuple[float, Any]]) -> None:
+    def _back(self, lane: Lane, batch: list[Cohort], done: asyncio.Future[tuple[float, Any]]) -> None:
         self._free_threads += 1
         if not done.cancelled():
             self._finish(lane, batch, *done.result())
         self._wake.set()
 
-    def _finish(self, lane: _Lane, batch: list[_Cohort], seconds: float, outcome: Env | Exception) -> float:
+    def _finish(self, lane: Lane, batch: list[Cohort], seconds: float, outcome: Env | Exception) -> float:
         rows = sum(cohort.rows.count for cohort in batch)
         lane.running -= 1
         lane.virtual += seconds
@@ -410,7 +373,7 @@ class Scheduler:
         self._retire(lane)
         return seconds
 
-    def _advance(self, cohort: _Cohort, outputs: Env) -> None:
+    def _advance(self, cohort: Cohort, outputs: Env) -> None:
         ticket = cohort.ticket
         if ticket.future.done():
             return
@@ -424,29 +387,8 @@ class Scheduler:
             return
         ticket.open_cohorts -= 1
         if not ticket.open_cohorts:
-            ticket.future.set_result(_join([part.rows.result() for part in ticket.cohorts]))
+            ticket.future.set_result(join([part.rows.result() for part in ticket.cohorts]))
 
-    def _retire(self, lane: _Lane) -> None:
+    def _retire(self, lane: Lane) -> None:
         if not lane.waiting and not lane.running:
             self._lanes.pop((lane.model.digest, lane.graph), None)
-
-
-def _execute(session: GraphSession, batch: list[_Cohort]) -> tuple[float, Env | Exception]:
-    """One run over the rows of all cohorts -> seconds, and the outputs or what went wrong."""
-    started = time.perf_counter()
-    try:
-        feeds = [cohort.rows.feeds() for cohort in batch]
-        outputs = session.run(
-            feeds[0]
-            if len(feeds) == 1
-            else {name: np.concatenate([feed[name] for feed in feeds]) for name in session.inputs}
-        )
-    except Exception as error:  # ONNX Runtime raises a family of its own; whatever it is, only this batch fails
-        return time.perf_counter() - started, error
-    return time.perf_counter() - started, outputs
-
-
-def _join(parts: list[Env]) -> Env:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -6,7 +6,12 @@ the plane or summed over at most 2^12 states.
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,11 +20,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from contract.bundle import open_bundle
 from models.base import GenerativeModel
 from runtime.model import LoadedModel, load_model
 from training.checkpoints import load_weights
 from training.folds import Folds
-from training.loop import WEIGHTS, FitReport
+from training.loop import REPORT, WEIGHTS, FitReport
 from training.progress import Reporter
 from training.recipe import Recipe, build_model, load_recipe
 from training.train import prepare_data, train
@@ -56,33 +62,49 @@ class TrainedFamily:
 
 @cache
 def trained(name: str) -> TrainedFamily:
-    """Train a family by its contract recipe, once in a test session."""
+    """Train a family by its contract recipe, once in a test session, whichever process asks first."""
     path = RECIPES / f"{name}.yaml"
     assert path.is_file(), f"the family {name!r} brings no contract recipe {path}"
     recipe, _ = load_recipe(path)
     assert recipe.family == name
     folder = _folder() / name
     out, runs, data = folder / "bundles", folder / "runs", folder / "data"
-    done = train(path, data_root=data, out=out, runs=runs, reporter=Reporter(Console(quiet=True)))
-    support, folds = prepare_data(recipe, data)
+    bundle = out / recipe.name / "1"
+    with _alone(folder):
+        if not bundle.is_dir():
+            train(path, data_root=data, out=out, runs=runs, reporter=Reporter(Console(quiet=True)))
+    dataset, folds = prepare_data(recipe, data)
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe, support.support)
+    model = build_model(recipe, dataset.support)
     start = {key: value.detach().clone() for key, value in model.named_parameters()}
     load_weights(model, runs / recipe.name / WEIGHTS)
     return TrainedFamily(
         name=name,
         recipe=recipe,
         root=out,
-        served=load_model(done.bundle),
+        served=load_model(open_bundle(bundle)),
         model=model.eval(),
         start=start,
         folds=folds,
-        fit=done.fit,
+        fit=FitReport(**json.loads((runs / recipe.name / REPORT).read_text(encoding="utf-8"))),
     )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @cache
 def _folder() -> Path:
+    # The processes of one pytest-xdist run share a folder; tests/conftest.py names it and pytest clears it away.
+    shared = os.environ.get("NONESUCH_TEST_FAMILIES")
+    if shared is not None:
+        return Path(shared)
     holder = tempfile.TemporaryDirectory(prefix="families-")
     _HELD.append(holder)
     return Path(holder.name)
