@@ -19,9 +19,10 @@ from contract.support import Column, Support
 from training.errors import DataError
 from training.recipe import Binarise, IdxData, MoonsData, Recipe, SklearnData
 
-__all__ = ["Dataset", "binarise", "load_data", "read_idx", "row_hashes"]
+__all__ = ["Dataset", "Fold", "binarise", "load_data", "read_idx", "row_hashes"]
 
 Array = NDArray[Any]
+Labels = NDArray[np.int64]
 
 _BREAST_CANCER = (
     "Breast Cancer Wisconsin (Diagnostic): 569 tumours, 30 measurements of cell nuclei in a fine-needle aspirate "
@@ -37,6 +38,39 @@ _ZERO_ALLOWED = "concav"
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Some rows, with their labels where a model is conditional on them.
+
+    Attributes:
+        rows: [n, *shape] of the support's dtype.
+        labels: positions in the data set's ``label_names``, int64 [n]; None for an unconditional model.
+    """
+
+    rows: Array
+    labels: Labels | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and self.labels.shape != (len(self.rows),):
+            raise ValueError(f"{len(self.rows)} rows with labels of shape {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | Array) -> Fold:
+        """The rows at a slice, positions or a mask, with their labels."""
+        return Fold(self.rows[which], None if self.labels is None else self.labels[which])
+
+    def __add__(self, other: Fold) -> Fold:
+        """These rows, then the other's; both have labels or neither has."""
+        rows = np.concatenate([self.rows, other.rows])
+        if self.labels is None or other.labels is None:
+            if self.labels is not other.labels:
+                raise ValueError("rows with labels and rows without")
+            return Fold(rows)
+        return Fold(rows, np.concatenate([self.labels, other.labels]))
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Rows to model, in original units.
 
@@ -44,9 +78,13 @@ class Dataset:
         rows: ordinary rows, [n, *shape] of the support's dtype.
         support: what a row is.
         description: the data in words, with their source.
-        sha256: digest of all rows, those of test and anomalies too, in the loader's order.
+        sha256: digest of all rows, those of test and anomalies too, and of labels, in the loader's order.
         test: rows of an official test split, if there is one.
         anomalies: labelled rows that are not ordinary, by label.
+        labels: label of each row as a position in ``label_names``, int64 [n], where the recipe says that the model is
+            conditional on it.
+        test_labels: those of the official test split.
+        label_names: what the labels are called, in the order of their numbers.
     """
 
     rows: Array
@@ -55,6 +93,19 @@ class Dataset:
     sha256: str = ""
     test: Array | None = None
     anomalies: dict[str, Array] = field(default_factory=dict)
+    labels: Labels | None = None
+    test_labels: Labels | None = None
+    label_names: tuple[str, ...] | None = None
+
+    @property
+    def fold(self) -> Fold:
+        """The rows that are there to be dealt, with their labels."""
+        return Fold(self.rows, self.labels)
+
+    @property
+    def test_fold(self) -> Fold | None:
+        """The official test split with its labels, if there is one."""
+        return None if self.test is None else Fold(self.test, self.test_labels)
 
 
 def load_data(recipe: Recipe, root: Path) -> Dataset:
@@ -69,13 +120,19 @@ def load_data(recipe: Recipe, root: Path) -> Dataset:
     """
     match recipe.data:
         case SklearnData(set="breast_cancer"):
-            data = _breast_cancer(recipe.ordinary)
+            data = _breast_cancer()
         case SklearnData():
-            data = _digits(recipe.data.crop, recipe.ordinary)
+            data = _digits(recipe.data.crop)
         case MoonsData():
             data = _moons(recipe.data)
         case IdxData():
             data = _idx(recipe.data, root)
+    if recipe.ordinary is not None:
+        data = _without_anomalies(data, recipe.ordinary)
+    if recipe.condition is None:
+        data = replace(data, labels=None, test_labels=None, label_names=None)
+    elif data.labels is None:
+        raise DataError(f"condition: {recipe.name}: these data have no labels")
     if recipe.binarise is not None:
         data = _binarised(data, recipe.binarise)
     for name, rows in {"rows": data.rows, "test": data.test, **data.anomalies}.items():
@@ -87,7 +144,7 @@ def load_data(recipe: Recipe, root: Path) -> Dataset:
 # -- loaders -------------------------------------------------------------------------------------------------------
 
 
-def _breast_cancer(ordinary: str | None) -> Dataset:
+def _breast_cancer() -> Dataset:
     from sklearn.datasets import load_breast_cancer
 
     bunch = load_breast_cancer()
@@ -101,11 +158,12 @@ def _breast_cancer(ordinary: str | None) -> Dataset:
         )
         for index, name in enumerate(bunch.feature_names)
     )
-    labels = np.asarray(bunch.target_names)[bunch.target]
-    return _split_labels(Dataset(values, Support(shape=(30,), columns=columns), _BREAST_CANCER), labels, ordinary)
+    names = tuple(str(name) for name in bunch.target_names)
+    support = Support(shape=(30,), columns=columns)
+    return Dataset(values, support, _BREAST_CANCER, labels=bunch.target.astype(np.int64), label_names=names)
 
 
-def _digits(crop: tuple[int, int, int, int] | None, ordinary: str | None) -> Dataset:
+def _digits(crop: tuple[int, int, int, int] | None) -> Dataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -113,19 +171,22 @@ def _digits(crop: tuple[int, int, int, int] | None, ordinary: str | None) -> Dat
     pictures = bunch.images[:, top : top + height, left : left + width].astype(np.uint8)
     support = _grey((height, width), levels=17)
     words = _DIGITS if crop is None else f"{_DIGITS}; rows {top}–{top + height - 1}, columns {left}–{left + width - 1}"
-    return _split_labels(Dataset(np.ascontiguousarray(pictures), support, words), bunch.target.astype(str), ordinary)
+    names = tuple(str(digit) for digit in range(10))
+    rows = np.ascontiguousarray(pictures)
+    return Dataset(rows, support, words, labels=bunch.target.astype(np.int64), label_names=names)
 
 
 def _moons(spec: MoonsData) -> Dataset:
     from sklearn.datasets import make_moons
 
-    values, _ = make_moons(n_samples=spec.n, noise=spec.noise, random_state=spec.seed)
+    values, moon = make_moons(n_samples=spec.n, noise=spec.noise, random_state=spec.seed)
     # Sines, cosines and logarithms differ in their last place between machines; rounded to a millionth, the rows are
     # the same everywhere, and so are their hashes and folds.
     rows = np.round(np.asarray(values, dtype=np.float64), 6) + 0.0
     columns = tuple(Column(name=name, kind="real", base_measure="lebesgue", resolution=1e-6) for name in ("x", "y"))
     words = f"two moons: {spec.n:,} points of scikit-learn's make_moons, noise {spec.noise:g}, seed {spec.seed}"
-    return Dataset(rows, Support(shape=(2,), columns=columns), words)
+    names = ("upper", "lower")
+    return Dataset(rows, Support(shape=(2,), columns=columns), words, labels=moon.astype(np.int64), label_names=names)
 
 
 def _idx(spec: IdxData, root: Path) -> Dataset:
@@ -136,7 +197,26 @@ def _idx(spec: IdxData, root: Path) -> Dataset:
             raise DataError(f"{root / str(path)}: expected pictures [n, height, width], got shape {pictures.shape}")
     if test is not None and test.shape[1:] != train.shape[1:]:
         raise DataError(f"{root / str(spec.test)}: its pictures are {test.shape[1:]}, the others {train.shape[1:]}")
-    return Dataset(train, _grey(train.shape[1:], levels=256), spec.description, test=test)
+    data = Dataset(train, _grey(train.shape[1:], levels=256), spec.description, test=test)
+    if spec.train_labels is None:
+        return data
+    labels = _idx_labels(root / spec.train_labels, len(train))
+    test_labels = None
+    if test is not None:
+        assert spec.test_labels is not None  # the recipe has both or neither
+        test_labels = _idx_labels(root / spec.test_labels, len(test))
+    largest = max(int(part.max()) for part in (labels, test_labels) if part is not None)
+    names = spec.label_names or tuple(str(number) for number in range(largest + 1))
+    if largest >= len(names):
+        raise DataError(f"{root / spec.train_labels}: label {largest}, but the recipe names {len(names)} labels")
+    return replace(data, labels=labels, test_labels=test_labels, label_names=names)
+
+
+def _idx_labels(path: Path, n: int) -> Labels:
+    labels = read_idx(path)
+    if labels.shape != (n,):
+        raise DataError(f"{path}: expected a label for each of {n:,} pictures, got an array of shape {labels.shape}")
+    return labels.astype(np.int64)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -166,21 +246,24 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 # -- what the loaders share ----------------------------------------------------------------------------------------
 
 
-def row_hashes(rows: Array, key: int = 0, *, apart: bool = False) -> NDArray[np.uint64]:
+def row_hashes(rows: Array, key: int = 0, *, apart: bool = False, labels: Labels | None = None) -> NDArray[np.uint64]:
     """A 64-bit hash of each row's bytes: [n, …] -> uint64 [n]. Equal rows have equal hashes, unless ``apart``.
 
     Args:
         rows: array [n, …]; its dtype matters, its place in the array does not.
         key: integer in [0, 2**53); another key ranks the rows in another order.
         apart: whether the second, third … of equal rows is hashed together with its number.
+        labels: int64 [n]; where equal rows are hashed apart, those of different labels are told apart by them first.
     """
     little = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
     secret = key.to_bytes(8, "little")
     seen: Counter[bytes] = Counter()
     digests = []
-    for row in little:
+    for position, row in enumerate(little):
         data = row.tobytes()
         if apart:
+            if labels is not None:
+                data += int(labels[position]).to_bytes(8, "little")
             seen[data] += 1
             data += seen[data].to_bytes(8, "little")
         digests.append(hashlib.blake2b(data, digest_size=8, key=secret).digest())
@@ -230,15 +313,26 @@ def _grey(shape: tuple[int, ...], levels: int) -> Support:
     return Support(shape=shape, element=Column(name="pixel", kind="ordinal", base_measure="counting", levels=levels))
 
 
-def _split_labels(data: Dataset, labels: Array, ordinary: str | None) -> Dataset:
-    if ordinary is None:
-        return data
-    known = [str(label) for label in np.unique(labels)]
+def _without_anomalies(data: Dataset, ordinary: str) -> Dataset:
+    """The rows of one label; the others become anomalies, those of the official test split alone if there is one."""
+    if data.labels is None or data.label_names is None:
+        raise DataError("ordinary: these data have no labels")
+    named = np.asarray(data.label_names)[data.labels]
+    known = [str(name) for name in np.unique(named)]
     if ordinary not in known:
         raise DataError(f"ordinary: these data have no label {ordinary!r}; they have {', '.join(known)}")
-    anomalies = {label: data.rows[labels == label] for label in known if label != ordinary}
-    words = f"{data.description}; the {int((labels == ordinary).sum())} rows labelled {ordinary!r}"
-    return replace(data, rows=data.rows[labels == ordinary], anomalies=anomalies, description=words)
+    test, pool, pool_names = None, data.rows, named
+    if data.test is not None:
+        assert data.test_labels is not None
+        pool, pool_names = data.test, np.asarray(data.label_names)[data.test_labels]
+        test = pool[pool_names == ordinary]
+    return replace(
+        data,
+        rows=data.rows[named == ordinary],
+        test=test,
+        anomalies={str(name): pool[pool_names == name] for name in np.unique(pool_names) if name != ordinary},
+        description=f"{data.description}; the {int((named == ordinary).sum())} rows labelled {ordinary!r}",
+    )
 
 
 def _resolution(values: NDArray[np.float64]) -> float | None:
@@ -265,4 +359,8 @@ def _digest(data: Dataset) -> str:
             little = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
             total.update(f"{name} {little.dtype.str} {little.shape}\n".encode())
             total.update(little.tobytes())
+    for name, labels in (("labels", data.labels), ("test labels", data.test_labels)):
+        if labels is not None:
+            total.update(f"{name} {data.label_names}\n".encode())
+            total.update(labels.astype("<i8").tobytes())
     return total.hexdigest()

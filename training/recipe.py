@@ -60,6 +60,11 @@ class SklearnData(_Part):
             raise ValueError("the crop (top, left, height, width) must lie within 8 × 8 pixels")
         return self
 
+    @property
+    def labelled(self) -> bool:
+        """Whether rows come with labels."""
+        return True
+
 
 class MoonsData(_Part):
     """Two interleaving half circles, made by scikit-learn."""
@@ -69,6 +74,11 @@ class MoonsData(_Part):
     noise: float = Field(ge=0, description="Standard deviation of the Gaussian noise.")
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
+    @property
+    def labelled(self) -> bool:
+        """Whether rows come with labels: which moon a point was made on."""
+        return True
+
 
 class IdxData(_Part):
     """Pictures in the idx format of MNIST, gzipped or not."""
@@ -76,7 +86,27 @@ class IdxData(_Part):
     loader: Literal["idx"]
     train: RelativePath
     test: RelativePath | None = Field(default=None, description="Pictures of the official test split, if there is one.")
+    train_labels: RelativePath | None = Field(default=None, description="Labels of the pictures, an idx file too.")
+    test_labels: RelativePath | None = Field(default=None, description="Labels of the official test split.")
+    label_names: tuple[str, ...] | None = Field(
+        default=None, description="What labels 0, 1, 2 … are called; their numbers if absent."
+    )
     description: Annotated[str, Field(min_length=1, description="The data set in words, with its source.")]
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.train_labels is not None and (self.test is None) != (self.test_labels is None):
+            raise ValueError("test and test_labels come together where there are train_labels")
+        if self.train_labels is None and (self.test_labels is not None or self.label_names is not None):
+            raise ValueError("test_labels and label_names come with train_labels")
+        if self.label_names is not None and len(set(self.label_names)) != len(self.label_names):
+            raise ValueError("label_names: two labels have the same name")
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows come with labels."""
+        return self.train_labels is not None
 
 
 Data = Annotated[SklearnData | MoonsData | IdxData, Field(discriminator="loader")]
@@ -143,6 +173,9 @@ class Recipe(_Part):
     data: Data
     binarise: Binarise | None = None
     ordinary: str | None = Field(default=None, description="Label of the rows to model; the others are anomalies.")
+    condition: Literal["label"] | None = Field(
+        default=None, description="label: the model is conditional on the label of a row."
+    )
     model: dict[str, Any] = Field(default={}, description="Hyper-parameters of the family.")
     training: Training | None = Field(default=None, description="None for a family with a closed form.")
     folds: FoldPlan = FoldPlan()
@@ -175,8 +208,11 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.ordinary is not None and not isinstance(self.data, SklearnData):
-            raise ValueError(f"ordinary: the loader {self.data.loader!r} has no labels")
+        for name in ("ordinary", "condition"):
+            if getattr(self, name) is not None and not self.data.labelled:
+                raise ValueError(f"{name}: the section data names no labels")
+        if self.ordinary is not None and self.condition is not None:
+            raise ValueError("condition: where one label is ordinary, there is none to be conditional on")
         pictures = isinstance(self.data, IdxData) or (isinstance(self.data, SklearnData) and self.data.set == "digits")
         if self.binarise is not None and not pictures:
             raise ValueError("binarise: only pictures have intensities to binarise")

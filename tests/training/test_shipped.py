@@ -90,11 +90,11 @@ def test_the_flow_comes_close_to_the_law_that_made_the_moons_and_no_closer() -> 
     truth = np.concatenate(
         [
             np.log(np.exp(-np.square(part[:, None] - arcs).sum(axis=2) / (2 * variance)).mean(axis=1))
-            for part in np.array_split(folds.test, 8)
+            for part in np.array_split(folds.test.rows, 8)
         ]
     ) - np.log(2 * np.pi * variance)
     folder = next(folder for folder in FOLDERS if folder.parent.name == "moons")
-    flow = answers(load_model(open_bundle(folder)), "log_prob", folds.test)["log_prob"]
+    flow = answers(load_model(open_bundle(folder)), "log_prob", folds.test.rows)["log_prob"]
     # The mean difference is the Kullback-Leibler divergence: never negative, but for the rows' luck.
     error = np.std(truth - flow) / np.sqrt(len(flow))
     assert -3 * error < np.mean(truth - flow) < 0.05
