@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from contract.support import Support
 from models.base import GenerativeModel, HasFit, HasLosses, family
 from training.errors import RecipeError
+from training.sections import Data, Part
 
 __all__ = [
     "Anomaly",
     "Binarise",
-    "Data",
     "FoldPlan",
-    "IdxData",
-    "MoonsData",
     "Recipe",
-    "SklearnData",
     "Training",
     "build_model",
     "family_of",
@@ -33,92 +30,15 @@ __all__ = [
 
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-RelativePath = Annotated[str, Field(min_length=1, description="Path relative to the data folder.")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SklearnData(_Part):
-    """A data set that comes with scikit-learn."""
-
-    loader: Literal["sklearn"]
-    set: Literal["breast_cancer", "digits"]
-    crop: tuple[int, int, int, int] | None = Field(
-        default=None, description="Top, left, height and width of the window kept of each picture; digits only."
-    )
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.crop is None:
-            return self
-        if self.set != "digits":
-            raise ValueError("only the pictures of 'digits' can be cropped")
-        top, left, height, width = self.crop
-        if min(top, left) < 0 or min(height, width) < 1 or top + height > 8 or left + width > 8:
-            raise ValueError("the crop (top, left, height, width) must lie within 8 × 8 pixels")
-        return self
-
-    @property
-    def labelled(self) -> bool:
-        """Whether rows come with labels."""
-        return True
-
-
-class MoonsData(_Part):
-    """Two interleaving half circles, made by scikit-learn."""
-
-    loader: Literal["moons"]
-    n: int = Field(ge=20, le=10**7)
-    noise: float = Field(ge=0, description="Standard deviation of the Gaussian noise.")
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-
-    @property
-    def labelled(self) -> bool:
-        """Whether rows come with labels: which moon a point was made on."""
-        return True
-
-
-class IdxData(_Part):
-    """Pictures in the idx format of MNIST, gzipped or not."""
-
-    loader: Literal["idx"]
-    train: RelativePath
-    test: RelativePath | None = Field(default=None, description="Pictures of the official test split, if there is one.")
-    train_labels: RelativePath | None = Field(default=None, description="Labels of the pictures, an idx file too.")
-    test_labels: RelativePath | None = Field(default=None, description="Labels of the official test split.")
-    label_names: tuple[str, ...] | None = Field(
-        default=None, description="What labels 0, 1, 2 … are called; their numbers if absent."
-    )
-    description: Annotated[str, Field(min_length=1, description="The data set in words, with its source.")]
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.train_labels is not None and (self.test is None) != (self.test_labels is None):
-            raise ValueError("test and test_labels come together where there are train_labels")
-        if self.train_labels is None and (self.test_labels is not None or self.label_names is not None):
-            raise ValueError("test_labels and label_names come with train_labels")
-        if self.label_names is not None and len(set(self.label_names)) != len(self.label_names):
-            raise ValueError("label_names: two labels have the same name")
-        return self
-
-    @property
-    def labelled(self) -> bool:
-        """Whether rows come with labels."""
-        return self.train_labels is not None
-
-
-Data = Annotated[SklearnData | MoonsData | IdxData, Field(discriminator="loader")]
-
-
-class Binarise(_Part):
+class Binarise(Part):
     """Each pixel is drawn once, 1 with probability equal to its intensity."""
 
     seed: Seed
 
 
-class Training(_Part):
+class Training(Part):
     """Budget and optimiser of the one training loop."""
 
     max_epochs: int = Field(ge=1)
@@ -138,7 +58,7 @@ class Training(_Part):
     precision: Literal["32", "bf16-mixed"] = "32"
 
 
-class FoldPlan(_Part):
+class FoldPlan(Part):
     """Sizes of the folds. Calibration and reference follow from the number of rows."""
 
     key: Seed = Field(default=0, description="Key of the hash that ranks the rows.")
@@ -151,7 +71,7 @@ class FoldPlan(_Part):
     )
 
 
-class Anomaly(_Part):
+class Anomaly(Part):
     """How a row is scored as strange."""
 
     rows: Annotated[str, Field(min_length=1, description="Which rows count as ordinary, in words: 'benign tumours'.")]
@@ -162,7 +82,7 @@ class Anomaly(_Part):
     )
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """All that a bundle is made from."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the bundle.")]
@@ -184,6 +104,12 @@ class Recipe(_Part):
     tolerance: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="How far a metric may lie from the manifest's, by name, when it is measured again."
     )
+
+    @field_validator("ordinary", mode="before")
+    @classmethod
+    def _label(cls, ordinary: Any) -> Any:
+        # Labels are words; YAML reads 0 as a number, and a label of 0 is called '0'.
+        return str(ordinary) if type(ordinary) is int else ordinary
 
     @field_validator("model")
     @classmethod
@@ -213,8 +139,7 @@ class Recipe(_Part):
                 raise ValueError(f"{name}: the section data names no labels")
         if self.ordinary is not None and self.condition is not None:
             raise ValueError("condition: where one label is ordinary, there is none to be conditional on")
-        pictures = isinstance(self.data, IdxData) or (isinstance(self.data, SklearnData) and self.data.set == "digits")
-        if self.binarise is not None and not pictures:
+        if self.binarise is not None and self.data.pictures is False:
             raise ValueError("binarise: only pictures have intensities to binarise")
         return self
 

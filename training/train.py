@@ -83,6 +83,8 @@ def train(
     recipe, text = load_recipe(path)
     reporter.line(f"data: {recipe.data.loader}")
     data, folds = prepare_data(recipe, data_root)
+    for name, why in data.left_out.items():
+        reporter.line(f"  column {name!r} {why}")
     reporter.line("  " + ", ".join(f"{name} {len(fold):,}" for name, fold in folds.named().items()))
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, data.support)

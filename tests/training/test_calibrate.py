@@ -19,7 +19,8 @@ from training.evaluate import auroc
 from training.folds import Folds, cross_fit_parts
 from training.law import DirectionLaw, KernelLaw
 from training.progress import Reporter
-from training.recipe import Anomaly, MoonsData, Recipe, build_model, load_recipe
+from training.recipe import Anomaly, Recipe, build_model, load_recipe
+from training.sections import MoonsData
 from training.train import prepare_data
 
 QUIET = Reporter(Console(quiet=True))

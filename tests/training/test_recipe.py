@@ -79,7 +79,7 @@ def test_every_recipe_here_names_a_family_that_takes_its_sections(path: Path) ->
         ({"data": {**UNLABELLED, "train_labels": "b.idx", "test": "c.idx"}}, "data.idx: test and test_labels come tog"),
         (
             {"data": {**UNLABELLED, "train_labels": "b.idx", "label_names": ["a", "a"]}},
-            "data.idx: label_names: two labels have the same name",
+            "data.idx: label_names: 'a' is there twice",
         ),
         ({"model": {"layers": 2, "log_scale_bound": "1e-3"}}, "model: log_scale_bound: YAML reads 1e-3 as text"),
         ({"training": {"max_epochs": 2}}, "training.batch_size: Field required"),

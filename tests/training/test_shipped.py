@@ -14,8 +14,9 @@ from runtime.model import load_model
 from runtime.verify import verify
 from tests.training.runs import ROOT, train_quietly
 from training.evaluate import answers, tolerated
-from training.recipe import MoonsData, load_recipe, parse_recipe
+from training.recipe import load_recipe, parse_recipe
 from training.report import reevaluate
+from training.sections import MoonsData
 from training.train import prepare_data
 
 BUNDLES = ROOT / "bundles"
