@@ -92,7 +92,10 @@ def one_split(recipe: Recipe, data: Dataset, key: int) -> Split:
         )
         bundle = draft_bundle(parts, folder / "draft", provisional)
         scores = calibration_scores(bundle, folds.calibration)
-        test, malignant = answers(bundle, "score", folds.test), answers(bundle, "score", data.anomalies["malignant"])
+        test, malignant = (
+            answers(bundle, "score", folds.test.rows),
+            answers(bundle, "score", data.anomalies["malignant"]),
+        )
     aurocs = {
         "Nonesuch score": auroc(test["score"], malignant["score"])[0],
         "minus log-probability": auroc(-test["log_prob"], -malignant["log_prob"])[0],
@@ -110,9 +113,8 @@ def one_split(recipe: Recipe, data: Dataset, key: int) -> Split:
 
 def baselines(folds: Folds, malignant: Array) -> dict[str, float]:
     """AUROC of two detectors fitted on the rows that the flow was fitted on, validation rows included."""
-    assert folds.validation is not None
-    scaler = StandardScaler().fit(rows := np.concatenate([folds.train, folds.validation]))
-    train, test, strange = (scaler.transform(part) for part in (rows, folds.test, malignant))
+    scaler = StandardScaler().fit(rows := folds.fitted.rows)
+    train, test, strange = (scaler.transform(part) for part in (rows, folds.test.rows, malignant))
     forest = IsolationForest(n_estimators=500, random_state=0).fit(train)
     neighbours = NearestNeighbors(n_neighbors=5).fit(train)
     return {

@@ -43,7 +43,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
 """The subcommands of this installation."""
 
 # What the extra `training` installs; a module missing from anywhere else is a fault of ours and keeps its traceback.
-_TRAINING = ("torch", "lightning", "sklearn", "scipy", "onnxscript", "safetensors", "yaml", "tensorboard")
+_TRAINING = ("torch", "lightning", "sklearn", "scipy", "onnxscript", "safetensors", "yaml", "tensorboard", "pyarrow")
 
 
 def main(arguments: list[str] | None = None) -> None:

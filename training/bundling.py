@@ -66,7 +66,7 @@ def provenance_of(recipe_text: str, model: GenerativeModel, data: Dataset, folds
     """Where a bundle comes from."""
     return Provenance(
         recipe=recipe_text,
-        data=data.description,
+        data="; ".join([data.description, *(f"column {name!r} {why}" for name, why in data.left_out.items())]),
         data_sha256=data.sha256,
         folds=folds.provenance(),
         commit=_commit(),

@@ -8,7 +8,6 @@ place would move a rank.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import nn
 
 from models.base import GenerativeModel
 from runtime.model import LoadedModel
+from training.data import Fold
 from training.errors import DataError
 from training.evaluate import answers
 from training.folds import Folds, carve, cross_fit_parts
@@ -29,8 +29,6 @@ from training.recipe import Recipe, build_model
 __all__ = ["calibration_scores", "cross_fitted_statistics", "fit_law", "law_rows", "statistics"]
 
 _BATCH = 1000
-
-Array = NDArray[Any]
 
 
 def fit_law(model: GenerativeModel, recipe: Recipe, folds: Folds, folder: Path, reporter: Reporter) -> nn.Module:
@@ -65,14 +63,14 @@ def law_rows(recipe: Recipe, folds: Folds) -> str | None:
         return None
     if folds.reference is not None:
         return f"the {len(folds.reference)} rows of the reference fold"
-    return f"the {len(_training_rows(folds))} training rows, each under a model fitted without it (5-fold)"
+    return f"the {len(folds.fitted)} training rows, each under a model fitted without it (5-fold)"
 
 
-def statistics(model: GenerativeModel, rows: Array) -> NDArray[np.float64]:
-    """Log-probabilities in torch: rows [n, *shape] -> float64 [n]."""
-    starts = range(0, len(rows), _BATCH)
+def statistics(model: GenerativeModel, fold: Fold) -> NDArray[np.float64]:
+    """Log-probabilities in torch: n rows -> float64 [n]."""
+    starts = range(0, len(fold), _BATCH)
     return np.concatenate(
-        [answers_in_torch(model, "log_prob", {"x": rows[start : start + _BATCH]})["log_prob"] for start in starts]
+        [answers_in_torch(model, "log_prob", {"x": fold.rows[start : start + _BATCH]})["log_prob"] for start in starts]
     )
 
 
@@ -84,10 +82,10 @@ def cross_fitted_statistics(
     A row's log-probability under a model that was fitted with it is higher than a fresh row's would be.
     """
     values = []
-    for part, (rows, held_out) in enumerate(cross_fit_parts(_training_rows(folds), recipe.folds), start=1):
-        train, validation = rows, None
+    for part, (kept, held_out) in enumerate(cross_fit_parts(folds.fitted, recipe.folds), start=1):
+        train, validation = kept, None
         if recipe.training is not None:
-            train, validation = carve(rows, recipe.folds)
+            train, validation = carve(kept, recipe.folds)
         torch.manual_seed(recipe.seed + part)
         other = build_model(recipe, model.support)
         label = f"cross-fit {part}"
@@ -105,17 +103,13 @@ def cross_fitted_statistics(
     return np.concatenate(values)
 
 
-def calibration_scores(model: LoadedModel, rows: Array) -> NDArray[np.float64]:
-    """Scores of the calibration fold by the exported graphs: rows [n, *shape] -> float64 [n], ascending.
+def calibration_scores(model: LoadedModel, fold: Fold) -> NDArray[np.float64]:
+    """Scores of the calibration fold by the exported graphs: n rows -> float64 [n], ascending.
 
     Raises:
         DataError: a score is NaN, so it has no rank.
     """
-    scores = np.sort(answers(model, "score", rows)["score"])
+    scores = np.sort(answers(model, "score", fold.rows)["score"])
     if np.isnan(scores).any():
         raise DataError("the score of a calibration row is NaN, so it has no rank")
     return scores
-
-
-def _training_rows(folds: Folds) -> Array:
-    return folds.train if folds.validation is None else np.concatenate([folds.train, folds.validation])

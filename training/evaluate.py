@@ -14,6 +14,7 @@ from contract.conformal import p_values
 from contract.manifest import Metric
 from runtime.loop import run_program
 from runtime.model import LoadedModel
+from training.data import Fold
 
 __all__ = ["ALARM_RATES", "answers", "auroc", "measure", "tolerated"]
 
@@ -36,12 +37,12 @@ def answers(model: LoadedModel, capability: Capability, rows: Array) -> dict[str
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def measure(model: LoadedModel, test: Array, anomalies: Mapping[str, Array]) -> tuple[Metric, ...]:
+def measure(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> tuple[Metric, ...]:
     """Every metric of a bundle.
 
     Args:
         model: the bundle, loaded.
-        test: rows of the test fold, [n, *shape].
+        test: the test fold.
         anomalies: labelled rows that are not ordinary, by label; they count where the bundle has a score.
 
     Returns:
@@ -77,12 +78,12 @@ def _wins(scores: Array, others: Array) -> Array:
     return (np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")) / (2 * len(ranked))
 
 
-def _likelihood(model: LoadedModel, test: Array) -> Iterator[Metric]:
+def _likelihood(model: LoadedModel, test: Fold) -> Iterator[Metric]:
     program = model.manifest.capabilities.get("log_prob")
     if program is None:
         return
     kind = next(output.kind for output in program.outputs if output.name == "log_prob")
-    values = answers(model, "log_prob", test)["log_prob"]
+    values = answers(model, "log_prob", test.rows)["log_prob"]
     mean, error = float(values.mean()), _standard_error(values)
     about: dict[str, Any] = {"kind": kind, "fold": "test", "n": len(values)}
     yield Metric(name="test_log_prob", value=mean, standard_error=error, units="nats", **about)
@@ -94,10 +95,10 @@ def _likelihood(model: LoadedModel, test: Array) -> Iterator[Metric]:
         )
 
 
-def _alarms(model: LoadedModel, test: Array, anomalies: Mapping[str, Array]) -> Iterator[Metric]:
+def _alarms(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> Iterator[Metric]:
     if model.calibration_scores is None:
         return
-    ordinary = answers(model, "score", test)["score"]
+    ordinary = answers(model, "score", test.rows)["score"]
     strange = {label: answers(model, "score", rows)["score"] for label, rows in sorted(anomalies.items())}
     for label, scores in strange.items():
         value, error = auroc(ordinary, scores)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Dataset, row_hashes
+from training.data import Dataset, Fold, row_hashes
 from training.errors import FoldError
 from training.recipe import FoldPlan
 
@@ -31,7 +31,7 @@ _WITH_REFERENCE = 400
 
 @dataclass(frozen=True)
 class Folds:
-    """Rows by fold, each [n, *shape], in the order of their hashes.
+    """Rows by fold, in the order of their hashes, with their labels where the model is conditional on them.
 
     Attributes:
         train: what the parameters are fitted on.
@@ -41,19 +41,24 @@ class Folds:
         test: what is looked at once, after everything else.
     """
 
-    train: Array
-    validation: Array | None
-    reference: Array | None
-    calibration: Array | None
-    test: Array
+    train: Fold
+    validation: Fold | None
+    reference: Fold | None
+    calibration: Fold | None
+    test: Fold
 
-    def named(self) -> dict[str, Array]:
+    @property
+    def fitted(self) -> Fold:
+        """The rows that the fit looks at: to train on, and to stop by."""
+        return self.train if self.validation is None else self.train + self.validation
+
+    def named(self) -> dict[str, Fold]:
         """The folds that there are."""
-        return {name: rows for name in self.__annotations__ if (rows := getattr(self, name)) is not None}
+        return {name: fold for name in self.__annotations__ if (fold := getattr(self, name)) is not None}
 
     def provenance(self) -> dict[str, dict[str, int | str]]:
         """Number of rows and SHA-256 of each fold, as the manifest has them."""
-        return {name: {"n": len(rows), "sha256": _fold_digest(rows)} for name, rows in self.named().items()}
+        return {name: {"n": len(fold), "sha256": _fold_digest(fold.rows)} for name, fold in self.named().items()}
 
 
 def fold_sizes(n: int, plan: FoldPlan, *, official_test: bool, calibrated: bool) -> dict[str, int]:
@@ -97,33 +102,33 @@ def assign(hashes: NDArray[np.uint64], sizes: dict[str, int], rest: str) -> dict
     return dealt
 
 
-def carve(rows: Array, plan: FoldPlan) -> tuple[Array, Array]:
-    """Set the validation rows aside: training rows [n, …] -> (what remains, what is set aside).
+def carve(fold: Fold, plan: FoldPlan) -> tuple[Fold, Fold]:
+    """Set the validation rows aside: training rows -> (what remains, what is set aside).
 
     Raises:
         FoldError: nothing would remain, or nothing would be set aside.
     """
-    size = max(1, round(plan.validation * len(rows)))
+    size = max(1, round(plan.validation * len(fold)))
     # Another key: ranked by the plan's own, the training rows that come first are next to the other folds' last.
-    dealt = assign(row_hashes(rows, (plan.key + 1) % 2**53, apart=plan.repeats == "apart"), {"aside": size}, "remain")
+    dealt = assign(_hashes(fold, plan, 1), {"aside": size}, "remain")
     if not len(dealt["remain"]):
-        raise FoldError(f"{len(rows)} rows, {len(np.unique(rows, axis=0))} of them distinct, are too few to split")
-    return rows[dealt["remain"]], rows[dealt["aside"]]
+        distinct = len(np.unique(fold.rows, axis=0))
+        raise FoldError(f"{len(fold)} rows, {distinct} of them distinct, are too few to split")
+    return fold[dealt["remain"]], fold[dealt["aside"]]
 
 
-def cross_fit_parts(rows: Array, plan: FoldPlan, parts: int = CROSS_FITS) -> list[tuple[Array, Array]]:
-    """Pairs (rows to fit on, rows held out), [n, …] each; every row is held out exactly once.
+def cross_fit_parts(fold: Fold, plan: FoldPlan, parts: int = CROSS_FITS) -> list[tuple[Fold, Fold]]:
+    """Pairs (rows to fit on, rows held out); every row is held out exactly once.
 
     Raises:
         FoldError: fewer distinct rows than parts.
     """
-    even = {str(part): len(rows) // parts + (part < len(rows) % parts) for part in range(parts - 1)}
-    hashes = row_hashes(rows, (plan.key + 2) % 2**53, apart=plan.repeats == "apart")
-    dealt = assign(hashes, even, str(parts - 1))
+    even = {str(part): len(fold) // parts + (part < len(fold) % parts) for part in range(parts - 1)}
+    dealt = assign(_hashes(fold, plan, 2), even, str(parts - 1))
     if any(not len(positions) for positions in dealt.values()):
-        raise FoldError(f"{len(rows)} training rows are too few, or too alike, for {parts} cross-fits")
+        raise FoldError(f"{len(fold)} training rows are too few, or too alike, for {parts} cross-fits")
     return [
-        (rows[np.concatenate([other for name, other in dealt.items() if name != held])], rows[positions])
+        (fold[np.concatenate([other for name, other in dealt.items() if name != held])], fold[positions])
         for held, positions in dealt.items()
     ]
 
@@ -140,18 +145,18 @@ def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bo
     Raises:
         FoldError: too few distinct rows for a fold that is needed.
     """
-    rows = data.rows
-    if data.test is not None and plan.repeats == "together":
-        rows = rows[~np.isin(row_hashes(rows, plan.key), row_hashes(data.test, plan.key))]
-    hashes = row_hashes(rows, plan.key, apart=plan.repeats == "apart")
-    sizes = fold_sizes(len(rows), plan, official_test=data.test is not None, calibrated=calibrated)
+    rows, test = data.fold, data.test_fold
+    if test is not None and plan.repeats == "together":
+        rows = rows[~np.isin(row_hashes(rows.rows, plan.key), row_hashes(test.rows, plan.key))]
+    hashes = _hashes(rows, plan, 0)
+    sizes = fold_sizes(len(rows), plan, official_test=test is not None, calibrated=calibrated)
     dealt = assign(hashes, sizes, "train")
     empty = [name for name, positions in dealt.items() if not len(positions) and sizes.get(name) != 0]
     if empty:
         distinct = len(np.unique(hashes))
         raise FoldError(f"{len(rows)} rows, {distinct} of them distinct, leave the {empty[0]} fold empty")
-    train: Array = rows[dealt["train"]]
-    validation: Array | None = None
+    train: Fold = rows[dealt["train"]]
+    validation: Fold | None = None
     if validated:
         train, validation = carve(train, plan)
     return Folds(
@@ -159,8 +164,13 @@ def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bo
         validation=validation,
         reference=rows[dealt["reference"]] if "reference" in dealt else None,
         calibration=rows[dealt["calibration"]] if "calibration" in dealt else None,
-        test=data.test if data.test is not None else rows[dealt["test"]],
+        test=test if test is not None else rows[dealt["test"]],
     )
+
+
+def _hashes(fold: Fold, plan: FoldPlan, purpose: int) -> NDArray[np.uint64]:
+    key = (plan.key + purpose) % 2**53
+    return row_hashes(fold.rows, key, apart=plan.repeats == "apart", labels=fold.labels)
 
 
 def _fold_digest(rows: Array) -> str:

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import TensorBoardLogger
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.base import GenerativeModel, HasFit, HasLosses
 from training.adapter import BEST, Adapter, epoch_seed
 from training.checkpoints import load_weights, save_weights, write_whole
+from training.data import Fold
 from training.errors import DataError, TrainingError
 from training.progress import Bar, Reporter
 from training.recipe import Training
@@ -42,8 +42,6 @@ REPORT = "fit.json"
 _RESUME = "last.ckpt"
 _VALIDATION_BATCH = 1024
 _SECONDS_BETWEEN_RESUME_FILES = 2.0
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ class FitReport:
 def fit_model(
     model: GenerativeModel,
     training: Training | None,
-    train: Array,
-    validation: Array | None,
+    train: Fold,
+    validation: Fold | None,
     *,
     seed: int,
     folder: Path,
@@ -86,7 +84,7 @@ def fit_model(
     Args:
         model: the untrained model; ends up in evaluation mode, on the CPU, with the best weights.
         training: budget and optimiser; None for a closed form.
-        train: training rows [n, *shape].
+        train: training rows.
         validation: rows that early stopping looks at; None for a closed form.
         seed: seed of everything random.
         folder: the run's folder: resume file, TensorBoard log, final weights and report.
@@ -102,7 +100,7 @@ def fit_model(
         load_weights(model, folder / WEIGHTS)
         return FitReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
     started = time.monotonic()
-    rows = torch.from_numpy(train)
+    rows = torch.from_numpy(train.rows)
     try:
         model.prepare(rows)
         if training is None:
@@ -115,7 +113,7 @@ def fit_model(
     else:
         assert isinstance(model, HasLosses)
         assert validation is not None
-        report = _fit_by_gradients(model, training, rows, torch.from_numpy(validation), seed, folder, reporter, label)
+        report = _fit_by_gradients(model, training, train, validation, seed, folder, reporter, label)
     model.eval().requires_grad_(False)
     save_weights(model, folder / WEIGHTS)
     write_whole(folder / REPORT, (json.dumps(asdict(report), indent=1) + "\n").encode())
@@ -125,8 +123,8 @@ def fit_model(
 def _fit_by_gradients(
     model: GenerativeModel,
     training: Training,
-    train: Tensor,
-    validation: Tensor,
+    train: Fold,
+    validation: Fold,
     seed: int,
     folder: Path,
     reporter: Reporter,
@@ -228,8 +226,8 @@ class _EveryEpoch(lightning.Callback):
 class _Rows(Dataset[tuple[Tensor, Tensor]]):
     """Rows in memory, fetched a batch at a time, with their positions."""
 
-    def __init__(self, rows: Tensor):
-        self._rows = rows
+    def __init__(self, fold: Fold):
+        self._rows = torch.from_numpy(fold.rows)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from contract.support import Support
 from models.base import GenerativeModel, HasFit, HasLosses, capabilities, family
 from training.errors import RecipeError
+from training.sections import Data, Part
 
 __all__ = [
     "Anomaly",
     "Binarise",
-    "Data",
     "FoldPlan",
-    "IdxData",
-    "MoonsData",
     "Recipe",
-    "SklearnData",
     "Training",
     "build_model",
     "family_of",
@@ -33,62 +30,15 @@ __all__ = [
 
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-RelativePath = Annotated[str, Field(min_length=1, description="Path relative to the data folder.")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SklearnData(_Part):
-    """A data set that comes with scikit-learn."""
-
-    loader: Literal["sklearn"]
-    set: Literal["breast_cancer", "digits"]
-    crop: tuple[int, int, int, int] | None = Field(
-        default=None, description="Top, left, height and width of the window kept of each picture; digits only."
-    )
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.crop is None:
-            return self
-        if self.set != "digits":
-            raise ValueError("only the pictures of 'digits' can be cropped")
-        top, left, height, width = self.crop
-        if min(top, left) < 0 or min(height, width) < 1 or top + height > 8 or left + width > 8:
-            raise ValueError("the crop (top, left, height, width) must lie within 8 × 8 pixels")
-        return self
-
-
-class MoonsData(_Part):
-    """Two interleaving half circles, made by scikit-learn."""
-
-    loader: Literal["moons"]
-    n: int = Field(ge=20, le=10**7)
-    noise: float = Field(ge=0, description="Standard deviation of the Gaussian noise.")
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class IdxData(_Part):
-    """Pictures in the idx format of MNIST, gzipped or not."""
-
-    loader: Literal["idx"]
-    train: RelativePath
-    test: RelativePath | None = Field(default=None, description="Pictures of the official test split, if there is one.")
-    description: Annotated[str, Field(min_length=1, description="The data set in words, with its source.")]
-
-
-Data = Annotated[SklearnData | MoonsData | IdxData, Field(discriminator="loader")]
-
-
-class Binarise(_Part):
+class Binarise(Part):
     """Each pixel is drawn once, 1 with probability equal to its intensity."""
 
     seed: Seed
 
 
-class Training(_Part):
+class Training(Part):
     """Budget and optimiser of the one training loop."""
 
     max_epochs: int = Field(ge=1)
@@ -108,7 +58,7 @@ class Training(_Part):
     precision: Literal["32", "bf16-mixed"] = "32"
 
 
-class FoldPlan(_Part):
+class FoldPlan(Part):
     """Sizes of the folds. Calibration and reference follow from the number of rows."""
 
     key: Seed = Field(default=0, description="Key of the hash that ranks the rows.")
@@ -121,7 +71,7 @@ class FoldPlan(_Part):
     )
 
 
-class Anomaly(_Part):
+class Anomaly(Part):
     """How a row is scored as strange."""
 
     rows: Annotated[str, Field(min_length=1, description="Which rows count as ordinary, in words: 'benign tumours'.")]
@@ -132,7 +82,7 @@ class Anomaly(_Part):
     )
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """All that a bundle is made from."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the bundle.")]
@@ -143,6 +93,9 @@ class Recipe(_Part):
     data: Data
     binarise: Binarise | None = None
     ordinary: str | None = Field(default=None, description="Label of the rows to model; the others are anomalies.")
+    condition: Literal["label"] | None = Field(
+        default=None, description="label: the model is conditional on the label of a row."
+    )
     model: dict[str, Any] = Field(default={}, description="Hyper-parameters of the family.")
     training: Training | None = Field(default=None, description="None for a family with a closed form.")
     folds: FoldPlan = FoldPlan()
@@ -151,6 +104,12 @@ class Recipe(_Part):
     tolerance: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="How far a metric may lie from the manifest's, by name, when it is measured again."
     )
+
+    @field_validator("ordinary", mode="before")
+    @classmethod
+    def _label(cls, ordinary: Any) -> Any:
+        # Labels are words; YAML reads 0 as a number, and a label of 0 is called '0'.
+        return str(ordinary) if type(ordinary) is int else ordinary
 
     @field_validator("model")
     @classmethod
@@ -175,10 +134,12 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.ordinary is not None and not isinstance(self.data, SklearnData):
-            raise ValueError(f"ordinary: the loader {self.data.loader!r} has no labels")
-        pictures = isinstance(self.data, IdxData) or (isinstance(self.data, SklearnData) and self.data.set == "digits")
-        if self.binarise is not None and not pictures:
+        for name in ("ordinary", "condition"):
+            if getattr(self, name) is not None and not self.data.labelled:
+                raise ValueError(f"{name}: the section data names no labels")
+        if self.ordinary is not None and self.condition is not None:
+            raise ValueError("condition: where one label is ordinary, there is none to be conditional on")
+        if self.binarise is not None and self.data.pictures is False:
             raise ValueError("binarise: only pictures have intensities to binarise")
         return self
 

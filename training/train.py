@@ -83,7 +83,9 @@ def train(
     recipe, text = load_recipe(path)
     reporter.line(f"data: {recipe.data.loader}")
     data, folds = prepare_data(recipe, data_root)
-    reporter.line("  " + ", ".join(f"{name} {len(rows):,}" for name, rows in folds.named().items()))
+    for name, why in data.left_out.items():
+        reporter.line(f"  column {name!r} {why}")
+    reporter.line("  " + ", ".join(f"{name} {len(fold):,}" for name, fold in folds.named().items()))
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, data.support)
     run = _open_run(runs / recipe.name, {"recipe": sha256(text.encode()), "data": data.sha256}, fresh, reporter)
@@ -110,7 +112,7 @@ def train(
         model=model,
         data=data,
         exported=exported,
-        verified=verify_export(model, exported, folds.test[:64], law=law),
+        verified=verify_export(model, exported, folds.test.rows[:64], law=law),
         law=str(law.words) if law is not None else None,
         law_rows=law_rows(recipe, folds),
         provenance=provenance_of(text, model, data, folds),
@@ -127,7 +129,7 @@ def train(
     if unknown:
         measured = ", ".join(metric.name for metric in metrics)
         raise TrainingInputError(f"{path}: tolerance: {unknown[0]} is not measured; measured are {measured}")
-    goldens = make_goldens(draft, folds.test)
+    goldens = make_goldens(draft, folds.test.rows)
     reporter.line("write: the bundle, after it has passed its own verification")
     bundle = ship(parts, out, run / "draft", metrics=metrics, scores=scores, goldens=goldens)
     _write_state(run, {"recipe": sha256(text.encode()), "data": data.sha256, "bundle": str(bundle.folder)})

@@ -96,7 +96,7 @@ def _plane(family: TrainedFamily) -> Law:
     """A box six times as wide as the training rows, in 500 x 500 cells; draws are counted in blocks of 5 x 5."""
     assert family.model.support.shape == (2,), "a contract recipe models two columns, or binary states"
     cells, per_block = 500, 5
-    low, high = family.folds.train.min(axis=0), family.folds.train.max(axis=0)
+    low, high = family.folds.train.rows.min(axis=0), family.folds.train.rows.max(axis=0)
     low, high = (low + high) / 2 - 3 * (high - low), (low + high) / 2 + 3 * (high - low)
     width = (high - low) / cells
     centres = [low[i] + (np.arange(cells) + 0.5) * width[i] for i in range(2)]
@@ -168,7 +168,7 @@ def test_the_log_prob_of_draws_has_the_law_s_distribution(family: TrainedFamily)
 @having("log_prob", kind="unnormalised")
 def test_unnormalised_differences_match(family: TrainedFamily) -> None:
     # What is known up to a constant is known by its differences: between any two rows the graph's are torch's.
-    x = np.concatenate([family.folds.test[:40], draws_of_a_box(family, 40)])
+    x = np.concatenate([family.folds.test.rows[:40], draws_of_a_box(family, 40)])
     served = log_prob(family.served, x)
     with torch.no_grad():
         model = cast(Any, family.model).log_prob(torch.from_numpy(x)).numpy()
@@ -181,7 +181,7 @@ def test_unnormalised_differences_match(family: TrainedFamily) -> None:
 
 
 def draws_of_a_box(family: TrainedFamily, n: int) -> Array:
-    low, high = family.folds.train.min(axis=0), family.folds.train.max(axis=0)
+    low, high = family.folds.train.rows.min(axis=0), family.folds.train.rows.max(axis=0)
     return np.random.default_rng(0).uniform(low, high, size=(n, *family.model.support.shape))
 
 
@@ -195,7 +195,7 @@ UNITLESS = [
 @pytest.mark.parametrize("family", UNITLESS, indirect=True)
 def test_a_law_fitted_in_other_units_is_the_same_law(family: TrainedFamily) -> None:
     units = torch.tensor([1024.0, 2.0**-7], dtype=torch.float64)  # powers of two, so that nothing is rounded
-    rows, x = torch.from_numpy(family.folds.train), torch.from_numpy(family.folds.test)
+    rows, x = torch.from_numpy(family.folds.train.rows), torch.from_numpy(family.folds.test.rows)
     laws = []
     for factor in (torch.ones_like(units), units):
         torch.manual_seed(family.recipe.seed)
@@ -261,7 +261,7 @@ def test_every_seed_and_row_has_a_draw_of_its_own(family: TrainedFamily) -> None
 
 @having("log_prob")
 def test_an_answer_depends_on_no_neighbour(family: TrainedFamily) -> None:
-    x = family.folds.test[:60]
+    x = family.folds.test.rows[:60]
     for capability in ("log_prob", "encode", "score"):
         if capability in family.served.manifest.capabilities:
             whole = ask(family.served, cast(Capability, capability), x=x)
@@ -278,7 +278,7 @@ def test_torch_and_the_graphs_agree(family: TrainedFamily) -> None:
     manifest = family.served.manifest
     in_torch = model_graphs(family.model)
     seed, row = np.full(50, 7), np.arange(1000, 1050)
-    inputs: dict[str, Array] = {"seed": seed, "row": row, "x": family.folds.test[-50:]}
+    inputs: dict[str, Array] = {"seed": seed, "row": row, "x": family.folds.test.rows[-50:]}
     if "latent" in manifest.capabilities:
         inputs["z"] = ask(family.served, "latent", seed=seed, row=row)["z"]
     for capability in capabilities(family.model):
@@ -300,7 +300,7 @@ def test_torch_and_the_graphs_agree(family: TrainedFamily) -> None:
 
 @having("encode", "decode")
 def test_decode_undoes_encode_and_encode_decode(family: TrainedFamily) -> None:
-    x = family.folds.test
+    x = family.folds.test.rows
     z = ask(family.served, "encode", x=x)["z"]
     assert np.allclose(ask(family.served, "decode", z=z)["x"], x, rtol=1e-4, atol=1e-4)
     drawn = ask(family.served, "latent", seed=np.full(200, 3), row=np.arange(200))["z"]
@@ -319,7 +319,7 @@ def test_a_sample_is_a_decoded_code(family: TrainedFamily) -> None:
 @having("encode", "log_prob", "latent", kind="exact")
 def test_log_prob_is_the_code_s_plus_autodiff_s_log_det(family: TrainedFamily) -> None:
     model = cast(Any, family.model)
-    x = torch.from_numpy(family.folds.test[:30])
+    x = torch.from_numpy(family.folds.test.rows[:30])
     jacobian = torch.autograd.functional.jacobian(lambda v: model.encode(v).sum(dim=0), x).transpose(0, 1)  # [n, d, d]
     expected = model.latent_log_prob(model.encode(x)) + torch.linalg.slogdet(jacobian).logabsdet
     assert torch.allclose(model.log_prob(x), expected, rtol=1e-4, atol=1e-4)
@@ -335,7 +335,7 @@ def test_every_parameter_receives_a_gradient_and_changes(family: TrainedFamily) 
     model = cast(Any, family.model)
     model.train().requires_grad_(True)
     try:
-        rows = torch.from_numpy(family.folds.train[:64])
+        rows = torch.from_numpy(family.folds.train.rows[:64])
         address = torch.arange(len(rows))
         losses = model.losses(rows, torch.zeros_like(address), address).total
         named = dict(model.named_parameters())
@@ -352,14 +352,14 @@ def test_the_best_weights_are_the_ones_that_ship(family: TrainedFamily) -> None:
     assert family.folds.validation is not None
     assert family.fit.best_epoch is not None
     assert family.fit.best_epoch < family.fit.epochs, "a contract recipe trains on past its best epoch"
-    loss = -log_prob(family.served, family.folds.validation).mean()
+    loss = -log_prob(family.served, family.folds.validation.rows).mean()
     assert abs(loss - cast(float, family.fit.validation)) < 1e-4
     # And what was learnt is worth having: it beats what training started from.
     start = cast(Any, type(family.model)(family.model.support, **family.recipe.model))
-    start.prepare(torch.from_numpy(family.folds.train))
+    start.prepare(torch.from_numpy(family.folds.train.rows))
     with torch.no_grad():
         start.load_state_dict({**start.state_dict(), **_trainable(family.start, start)})
-        before = -start.eval().log_prob(torch.from_numpy(family.folds.validation)).mean().item()
+        before = -start.eval().log_prob(torch.from_numpy(family.folds.validation.rows)).mean().item()
     assert loss < before
 
 
@@ -384,7 +384,7 @@ def test_a_closed_form_is_fitted_to_the_rows(family: TrainedFamily) -> None:
 def test_p_values_are_super_uniform(family: TrainedFamily) -> None:
     # Exchangeable scores, each in turn the new one: the mean over that choice is the probability itself.
     assert family.folds.calibration is not None
-    rows = np.concatenate([family.folds.calibration, family.folds.test])
+    rows = np.concatenate([family.folds.calibration.rows, family.folds.test.rows])
     scores = ask(family.served, "score", x=rows)["score"]
     for pooled in (scores, np.round(scores, 1), np.round(scores)):
         p = np.array([p_values(np.sort(np.delete(pooled, i)), s) for i, s in enumerate(pooled)])
@@ -401,8 +401,8 @@ def test_calibration_scores_are_the_graphs_and_held_out_rows_keep_the_rate(famil
     assert family.folds.calibration is not None
     calibration = family.served.calibration_scores
     assert calibration is not None
-    assert np.array_equal(calibration, np.sort(ask(family.served, "score", x=family.folds.calibration)["score"]))
-    p = p_values(calibration, ask(family.served, "score", x=family.folds.test)["score"])
+    assert np.array_equal(calibration, np.sort(ask(family.served, "score", x=family.folds.calibration.rows)["score"]))
+    p = p_values(calibration, ask(family.served, "score", x=family.folds.test.rows)["score"])
     n, m = len(calibration), len(p)
     for alpha in (0.05, 0.1, 0.2):
         k = alarm_rank(n, alpha)
@@ -421,7 +421,7 @@ def test_a_row_far_from_all_others_is_the_strangest(family: TrainedFamily) -> No
         )
         x = x.reshape(1, *family.model.support.shape)
     else:
-        x = family.folds.train.max(axis=0, keepdims=True) + 1e6
+        x = family.folds.train.rows.max(axis=0, keepdims=True) + 1e6
     answer = ask(family.served, "score", x=x)
     calibration = family.served.calibration_scores
     assert calibration is not None

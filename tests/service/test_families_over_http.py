@@ -44,7 +44,7 @@ def graphs(family: TrainedFamily, capability: Capability, **inputs: Any) -> dict
 
 def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFamily) -> None:
     capabilities = family.served.manifest.capabilities
-    x = family.folds.test[:20]
+    x = family.folds.test.rows[:20]
     expected: dict[str, tuple[np.ndarray, dict[str, Any], str]] = {}
     if "sample" in capabilities:
         drawn = graphs(family, "sample", seed=np.full(20, 8), row=np.arange(3, 23))["x"]
@@ -75,7 +75,7 @@ def test_what_a_family_lacks_is_a_409_with_its_reason(client: httpx.Client, fami
     }
     refusals = family.served.manifest.refusals
     for capability, (path, field) in paths.items():
-        fields = {field: family.folds.test[:1].tolist()} if field else {}
+        fields = {field: family.folds.test.rows[:1].tolist()} if field else {}
         answer = ask(client, path, family, **fields)
         if capability in refusals:
             assert answer.status_code == 409

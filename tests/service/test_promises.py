@@ -98,7 +98,7 @@ def test_the_gaussian_agrees_with_scipy(client):
     recipe, _ = load_recipe(ROOT / "recipes" / "moons-gaussian.yaml")
     data = load_data(recipe, ROOT)
     folds = make_folds(data, recipe.folds, calibrated=recipe.anomaly is not None, validated=False)
-    train = folds.train
+    train = folds.train.rows
     law = multivariate_normal(train.mean(axis=0), np.cov(train.T, bias=True))
     x = np.random.default_rng(0).uniform(-4, 4, size=(500, 2))
     answer = client.post("/log_prob", json={"model": "moons-gaussian", "rows": x.tolist()}).json()

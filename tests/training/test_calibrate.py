@@ -19,7 +19,8 @@ from training.evaluate import auroc
 from training.folds import Folds, cross_fit_parts
 from training.law import DirectionLaw, KernelLaw
 from training.progress import Reporter
-from training.recipe import Anomaly, MoonsData, Recipe, build_model, load_recipe
+from training.recipe import Anomaly, Recipe, build_model, load_recipe
+from training.sections import MoonsData
 from training.train import prepare_data
 
 QUIET = Reporter(Console(quiet=True))
@@ -30,7 +31,7 @@ def small_gaussian(n: int = 300) -> tuple[Recipe, Folds, Any]:
     recipe = recipe.model_copy(update={"data": MoonsData(loader="moons", n=n, noise=0.1, seed=0)})
     data, folds = prepare_data(recipe, Path())
     model = build_model(recipe, data.support)
-    model.fit(torch.from_numpy(folds.train))
+    model.fit(torch.from_numpy(folds.train.rows))
     return recipe, folds, model
 
 
@@ -52,7 +53,10 @@ def test_below_400_rows_every_training_row_is_scored_by_a_model_that_never_saw_i
     values = cross_fitted_statistics(model, recipe, folds, tmp_path, QUIET)
     assert len(values) == len(folds.train) == 141
     parts = cross_fit_parts(folds.train, recipe.folds)
-    by_hand = [multivariate_normal(fit.mean(axis=0), np.cov(fit.T, bias=True)).logpdf(held) for fit, held in parts]
+    by_hand = [
+        multivariate_normal(fit.rows.mean(axis=0), np.cov(fit.rows.T, bias=True)).logpdf(held.rows)
+        for fit, held in parts
+    ]
     assert values == pytest.approx(np.concatenate(by_hand))
     assert values.mean() < statistics(model, folds.train).mean(), "rows that a model saw are likelier under it"
     law = fit_law(model, recipe, folds, tmp_path, QUIET)

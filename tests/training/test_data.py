@@ -184,3 +184,68 @@ def test_pictures_of_another_shape_are_refused(folder: Path) -> None:
     (folder / "train.idx.gz").write_bytes(idx(np.zeros(5, dtype=np.uint8)))
     with pytest.raises(DataError, match=r"expected pictures \[n, height, width\]"):
         load_data(recipe(IDX), folder)
+
+
+# -- labels --------------------------------------------------------------------------------------------------------
+
+LABELLED_IDX = "data: {loader: idx, train: train.idx.gz, train_labels: labels.idx, description: pictures"
+
+
+@pytest.fixture
+def labelled_folder(folder: Path) -> Path:
+    (folder / "labels.idx").write_bytes(idx(np.array([0, 1, 2, 2, 1, 0, 2], dtype=np.uint8)))
+    (folder / "test-labels.idx").write_bytes(idx(np.array([2, 0], dtype=np.uint8)))
+    return folder
+
+
+def test_a_model_is_conditional_where_the_recipe_says_so(labelled_folder: Path) -> None:
+    split = LABELLED_IDX + ", test: test.idx, test_labels: test-labels.idx, label_names: [boot, bag, coat]}"
+    data = load_data(recipe(split + ", condition: label"), labelled_folder)
+    assert data.label_names == ("boot", "bag", "coat")
+    assert data.fold.labels is not None
+    assert data.fold.labels.tolist() == [0, 1, 2, 2, 1, 0, 2]
+    assert data.test_labels is not None
+    assert data.test_labels.tolist() == [2, 0]
+    plain = load_data(recipe(split), labelled_folder)
+    assert plain.labels is plain.test_labels is plain.label_names is None
+    assert plain.sha256 == load_data(recipe(IDX), labelled_folder).sha256 != data.sha256
+
+
+def test_of_an_official_split_the_other_labels_are_anomalies(labelled_folder: Path) -> None:
+    split = LABELLED_IDX + ", test: test.idx, test_labels: test-labels.idx}, ordinary: '2'"
+    data = load_data(recipe(split), labelled_folder)
+    assert np.array_equal(data.rows, PICTURES[[2, 3, 6]])
+    assert data.test is not None
+    assert np.array_equal(data.test, PICTURES[:1])
+    assert list(data.anomalies) == ["0"]
+    assert np.array_equal(data.anomalies["0"], PICTURES[1:2])
+
+
+def test_labels_are_binarised_rows_own(labelled_folder: Path) -> None:
+    data = load_data(recipe(LABELLED_IDX + "}, condition: label, binarise: {seed: 0}"), labelled_folder)
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1, 2, 2, 1, 0, 2]
+    assert data.label_names == ("0", "1", "2")
+
+
+def test_moons_are_labelled_by_the_arc_they_were_made_on() -> None:
+    data = load_data(recipe("data: {loader: moons, n: 400, noise: 0.01, seed: 0}, condition: label"), Path())
+    assert data.label_names == ("upper", "lower")
+    centre = np.where((data.labels == 0)[:, None], [[0.0, 0.0]], [[1.0, 0.5]])
+    assert np.allclose(np.linalg.norm(data.rows - centre, axis=1), 1.0, atol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        (
+            LABELLED_IDX.replace("labels.idx", "train.idx.gz") + "}, ordinary: '1'",
+            "expected a label for each of 7",
+        ),
+        (LABELLED_IDX.replace("labels.idx", "test-labels.idx") + "}, ordinary: '1'", r"got an array of shape \(2,\)"),
+        (LABELLED_IDX + ", label_names: [boot, bag]}, ordinary: bag", "label 2, but the recipe names 2 labels"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labelled_folder: Path, rest: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(recipe(rest), labelled_folder)

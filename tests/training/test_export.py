@@ -144,7 +144,7 @@ def test_masks_are_baked_in(made: tuple[GenerativeModel, Exported]) -> None:
 
 def test_the_score_leaves_every_other_file_as_it_is(gaussian: tuple[GenerativeModel, Exported]) -> None:
     model, exported = gaussian
-    rows = trained("gaussian").folds.test
+    rows = trained("gaussian").folds.test.rows
     law = KernelLaw(torch.linspace(-6, -1, 301, dtype=torch.float64))
     scored = export_score(law, exported)
     assert {name: data for name, data in scored.graphs.items() if name != "score"} == exported.graphs
@@ -162,7 +162,7 @@ def test_the_score_leaves_every_other_file_as_it_is(gaussian: tuple[GenerativeMo
 
 def test_doubles_keep_their_digits(gaussian: tuple[GenerativeModel, Exported]) -> None:
     model, exported = gaussian
-    parity = verify_export(model, exported, trained("gaussian").folds.test).parity
+    parity = verify_export(model, exported, trained("gaussian").folds.test.rows).parity
     assert parity["log_prob"].rtol == 1e-9
     assert parity["log_prob"].max_abs_error < 1e-12
 
@@ -176,7 +176,7 @@ def test_doubles_keep_their_digits(gaussian: tuple[GenerativeModel, Exported]) -
 
 
 def test_made_needs_no_padding(made: tuple[GenerativeModel, Exported]) -> None:
-    verified = verify_export(made[0], made[1], trained("made").folds.test)
+    verified = verify_export(made[0], made[1], trained("made").folds.test.rows)
     assert {entry.row_multiple for entry in verified.graphs.values()} == {1}
     assert verified.parity["sample"].max_abs_error == 0
 
@@ -195,7 +195,7 @@ def test_a_mismatch_is_named_with_its_size(gaussian: tuple[GenerativeModel, Expo
     wrong = Wrong(gaussian[0].support)
     wrong.load_state_dict(gaussian[0].state_dict())
     with pytest.raises(ExportError, match=r"log_prob, n = 1: log_prob differs from torch by up to 0\.01"):
-        verify_export(wrong, gaussian[1], trained("gaussian").folds.test)
+        verify_export(wrong, gaussian[1], trained("gaussian").folds.test.rows)
 
 
 def test_a_sampler_that_ignores_its_seed_is_a_mismatch(made: tuple[GenerativeModel, Exported]) -> None:
@@ -208,14 +208,14 @@ def test_a_sampler_that_ignores_its_seed_is_a_mismatch(made: tuple[GenerativeMod
     del step.graph.input[0]
     broken = replace(exported, graphs={**exported.graphs, "sample_init": step.SerializeToString()})
     with pytest.raises(ExportError, match=r"sample, n = 64: x differs from torch by up to 1, in \d+% of the rows"):
-        verify_export(model, broken, trained("made").folds.test)
+        verify_export(model, broken, trained("made").folds.test.rows)
 
 
 def test_graphs_and_model_must_be_the_same_set(gaussian: tuple[GenerativeModel, Exported]) -> None:
     model, exported = gaussian
     fewer = replace(exported, graphs={name: data for name, data in exported.graphs.items() if name != "encode"})
     with pytest.raises(ExportError, match="but the model has"):
-        verify_export(model, fewer, trained("gaussian").folds.test)
+        verify_export(model, fewer, trained("gaussian").folds.test.rows)
 
 
 class Statistic(GenerativeModel):
@@ -289,6 +289,6 @@ def test_the_law_in_a_graph_is_the_law(tmp_path: Path) -> None:
 def test_every_graph_of_a_model_runs_in_torch_by_the_same_names(made: tuple[GenerativeModel, Exported]) -> None:
     model, exported = made
     assert set(model_graphs(model)) == set(exported.graphs)
-    x = trained("made").folds.test
+    x = trained("made").folds.test.rows
     answer = model_graphs(model)["log_prob"].run({"x": x})["log_prob"]
     assert np.array_equal(answer, cast(Any, model).log_prob(torch.from_numpy(x)).numpy())

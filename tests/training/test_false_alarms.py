@@ -31,7 +31,7 @@ def scores() -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     assert folds.calibration is not None
     version = max(list_versions(ROOT / "bundles")["breast-cancer"])
     model = load_model(open_bundle(ROOT / "bundles" / "breast-cancer" / str(version)))
-    benign = answers(model, "score", np.concatenate([folds.calibration, folds.test]))["score"]
+    benign = answers(model, "score", (folds.calibration + folds.test).rows)["score"]
     return benign, answers(model, "score", data.anomalies["malignant"])["score"], len(folds.calibration)
 
 
@@ -60,10 +60,9 @@ def test_malignant_rows_are_found_about_as_well_as_by_standard_detectors(
     benign, malignant, n = scores
     recipe, _ = load_recipe(ROOT / "recipes" / "breast-cancer.yaml")
     data, folds = prepare_data(recipe, Path())
-    assert folds.validation is not None
-    rows = np.concatenate([folds.train, folds.validation])
+    rows = folds.fitted.rows
     scaler = StandardScaler().fit(rows)
-    train, test, strange = (scaler.transform(part) for part in (rows, folds.test, data.anomalies["malignant"]))
+    train, test, strange = (scaler.transform(part) for part in (rows, folds.test.rows, data.anomalies["malignant"]))
     forest = IsolationForest(n_estimators=200, random_state=0).fit(train)
     near = NearestNeighbors(n_neighbors=5).fit(train)
     others = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from contract.support import Column, Support
-from training.data import Dataset, row_hashes
+from training.data import Dataset, Fold, row_hashes
 from training.errors import FoldError
 from training.folds import CROSS_FITS, Folds, assign, carve, cross_fit_parts, fold_sizes, make_folds
 from training.recipe import FoldPlan
@@ -27,8 +29,8 @@ def rows_of(n: int, seed: int = 0) -> NDArray[np.float64]:
     return np.random.default_rng(seed).normal(size=(n, 2))
 
 
-def as_set(rows: NDArray[np.float64]) -> set[bytes]:
-    return {row.tobytes() for row in rows}
+def as_set(rows: NDArray[np.float64] | Fold) -> set[bytes]:
+    return {row.tobytes() for row in (rows.rows if isinstance(rows, Fold) else rows)}
 
 
 distinct_rows = st.builds(rows_of, st.integers(30, 900), st.integers(0, 10))
@@ -97,7 +99,7 @@ def test_the_order_of_the_file_does_not_matter(
     if one is not None and other is not None:
         assert one.provenance() == other.provenance()
         for name, part in one.named().items():
-            assert np.array_equal(part, other.named()[name])
+            assert np.array_equal(part.rows, other.named()[name].rows)
 
 
 def test_another_key_deals_anew() -> None:
@@ -112,14 +114,14 @@ def test_folds_follow_no_trend_in_the_rows() -> None:
     rows = np.stack([np.arange(4000.0), np.zeros(4000)], axis=1)
     folds = make_folds(dataset(rows), FoldPlan(), calibrated=True, validated=True)
     for name, part in folds.named().items():  # a mean of m of the ranks has this standard deviation
-        assert abs(part[:, 0].mean() - 1999.5) < 4.5 * 4000 / np.sqrt(12 * len(part)), name
+        assert abs(part.rows[:, 0].mean() - 1999.5) < 4.5 * 4000 / np.sqrt(12 * len(part)), name
 
 
 def test_an_official_test_split_stays_and_nothing_of_it_is_trained_on() -> None:
     rows = rows_of(600)
     official = np.concatenate([rows[:5], rows_of(50, seed=1)])
     folds = make_folds(dataset(rows, official), FoldPlan(), calibrated=True, validated=True)
-    assert np.array_equal(folds.test, official)
+    assert np.array_equal(folds.test.rows, official)
     others = [as_set(part) for name, part in folds.named().items() if name != "test"]
     assert not set.union(*others) & as_set(official)
     assert sum(map(len, others)) == 595
@@ -137,7 +139,7 @@ def test_too_few_distinct_rows_are_refused() -> None:
 
 @given(distinct_rows, plans)
 def test_carving_sets_the_share_aside(rows: NDArray[np.float64], plan: FoldPlan) -> None:
-    remain, aside = carve(rows, plan)
+    remain, aside = carve(Fold(rows), plan)
     assert len(aside) == max(1, round(plan.validation * len(rows)))
     assert as_set(remain) | as_set(aside) == as_set(rows)
     assert len(remain) + len(aside) == len(rows)
@@ -146,7 +148,7 @@ def test_carving_sets_the_share_aside(rows: NDArray[np.float64], plan: FoldPlan)
 @given(repeated_rows, plans)
 def test_cross_fits_hold_every_row_out_once(rows: NDArray[np.float64], plan: FoldPlan) -> None:
     try:
-        parts = cross_fit_parts(rows, plan)
+        parts = cross_fit_parts(Fold(rows), plan)
     except FoldError:
         return
     assert len(parts) == CROSS_FITS
@@ -175,3 +177,64 @@ def test_hashes_see_bytes_and_key_alone() -> None:
     assert not np.isin(row_hashes(rows), row_hashes(rows, key=1)).any()
     # Pinned: another hash would move every fold of every bundle.
     assert row_hashes(np.array([[0.0, 1.0]]))[0] == 5413829413592519456
+
+
+# -- labels --------------------------------------------------------------------------------------------------------
+
+
+def labelled(rows: NDArray[np.float64], test: NDArray[np.float64] | None = None) -> Dataset:
+    """Rows whose label says whether their first column is even."""
+
+    def label(part: NDArray[np.float64]) -> NDArray[np.int64]:
+        return (part[:, 0] % 2 == 0).astype(np.int64)
+
+    data = dataset(rows, test)
+    test_labels = None if test is None else label(test)
+    return replace(data, labels=label(rows), test_labels=test_labels, label_names=("odd", "even"))
+
+
+@given(repeated_rows, plans, st.sampled_from(["together", "apart"]), st.booleans())
+def test_labels_go_where_their_rows_go(rows: NDArray[np.float64], plan: FoldPlan, repeats: str, official: bool) -> None:
+    plan = plan.model_copy(update={"repeats": repeats})
+    data = labelled(rows[5:], rows[:5]) if official else labelled(rows)
+    try:
+        folds = make_folds(data, plan, calibrated=True, validated=True)
+    except FoldError:
+        return
+    parts = [*folds.named().values(), folds.fitted]
+    with suppress(FoldError):
+        parts += [part for pair in cross_fit_parts(folds.fitted, plan) for part in pair]
+    for part in parts:
+        assert part.labels is not None
+        assert np.array_equal(part.labels, part.rows[:, 0] % 2 == 0)
+
+
+@given(plans, st.integers(0, 100))
+def test_equal_rows_of_different_labels_are_dealt_the_same_in_any_order(plan: FoldPlan, seed: int) -> None:
+    plan = plan.model_copy(update={"repeats": "apart"})
+    rows = np.repeat(np.arange(50.0), 8)[:, None].repeat(2, axis=1)
+    labels = np.tile(np.arange(4), 100)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    one, other = (
+        make_folds(replace(dataset(rows[at]), labels=labels[at]), plan, calibrated=True, validated=True).named()
+        for at in (np.arange(len(rows)), order)
+    )
+    for name, part in one.items():
+        assert np.array_equal(part.rows, other[name].rows)
+        assert np.array_equal(part.labels, other[name].labels)
+
+
+def test_labels_change_no_fold() -> None:
+    rows = rows_of(500)
+    plain, with_labels = (
+        make_folds(data, FoldPlan(), calibrated=True, validated=True) for data in (dataset(rows), labelled(rows))
+    )
+    assert plain.provenance() == with_labels.provenance()
+    assert plain.test.labels is None
+
+
+def test_a_fold_holds_a_label_for_each_row() -> None:
+    with pytest.raises(ValueError, match="3 rows with labels of shape"):
+        Fold(np.zeros((3, 2)), np.zeros(2, dtype=np.int64))
+    with pytest.raises(ValueError, match="rows with labels and rows without"):
+        Fold(np.zeros((1, 2)), np.zeros(1, dtype=np.int64)) + Fold(np.zeros((1, 2)))

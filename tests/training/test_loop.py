@@ -21,6 +21,7 @@ from contract.support import Column, Support
 from models.base import GenerativeModel, Losses
 from training import loop
 from training.adapter import Adapter
+from training.data import Fold
 from training.errors import TrainingError
 from training.loop import EpochBatches, FitReport, fit_model
 from training.progress import Reporter
@@ -77,7 +78,7 @@ def fit(
 ) -> tuple[Any, FitReport]:
     torch.manual_seed(0)
     model = Normal(SUPPORT) if model is None else model
-    return model, fit_model(model, plan, ROWS, HELD_OUT, seed=seed, folder=folder, reporter=reporter)
+    return model, fit_model(model, plan, Fold(ROWS), Fold(HELD_OUT), seed=seed, folder=folder, reporter=reporter)
 
 
 def validation_of(model: Any) -> float:

@@ -31,6 +31,9 @@ TABLE = Support(
 )
 
 
+UNLABELLED = {"loader": "idx", "train": "a.idx", "description": "pictures"}
+
+
 def changed(**fields: object) -> str:
     given = {**yaml.safe_load(GOOD), **fields}
     return yaml.safe_dump({name: value for name, value in given.items() if value is not None})
@@ -69,7 +72,15 @@ def test_every_recipe_here_names_a_family_that_takes_its_sections(path: Path) ->
             "data.sklearn: only the pictures of 'digits' can be cropped",
         ),
         ({"binarise": {"seed": 0}}, "binarise: only pictures have intensities"),
-        ({"ordinary": "benign"}, "ordinary: the loader 'moons' has no labels"),
+        ({"data": UNLABELLED, "ordinary": "7"}, "ordinary: the section data names no labels"),
+        ({"data": UNLABELLED, "condition": "label"}, "condition: the section data names no labels"),
+        ({"ordinary": "upper", "condition": "label"}, "condition: where one label is ordinary, there is none to be"),
+        ({"data": {**UNLABELLED, "test_labels": "c.idx"}}, "data.idx: test_labels and label_names come with train_l"),
+        ({"data": {**UNLABELLED, "train_labels": "b.idx", "test": "c.idx"}}, "data.idx: test and test_labels come tog"),
+        (
+            {"data": {**UNLABELLED, "train_labels": "b.idx", "label_names": ["a", "a"]}},
+            "data.idx: label_names: 'a' is there twice",
+        ),
         ({"model": {"layers": 2, "log_scale_bound": "1e-3"}}, "model: log_scale_bound: YAML reads 1e-3 as text"),
         ({"training": {"max_epochs": 2}}, "training.batch_size: Field required"),
         (

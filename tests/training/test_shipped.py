@@ -14,8 +14,9 @@ from runtime.model import load_model
 from runtime.verify import verify
 from tests.training.runs import ROOT, train_quietly
 from training.evaluate import answers, tolerated
-from training.recipe import MoonsData, load_recipe, parse_recipe
+from training.recipe import load_recipe, parse_recipe
 from training.report import reevaluate
+from training.sections import MoonsData
 from training.train import prepare_data
 
 BUNDLES = ROOT / "bundles"
@@ -90,11 +91,11 @@ def test_the_flow_comes_close_to_the_law_that_made_the_moons_and_no_closer() -> 
     truth = np.concatenate(
         [
             np.log(np.exp(-np.square(part[:, None] - arcs).sum(axis=2) / (2 * variance)).mean(axis=1))
-            for part in np.array_split(folds.test, 8)
+            for part in np.array_split(folds.test.rows, 8)
         ]
     ) - np.log(2 * np.pi * variance)
     folder = next(folder for folder in FOLDERS if folder.parent.name == "moons")
-    flow = answers(load_model(open_bundle(folder)), "log_prob", folds.test)["log_prob"]
+    flow = answers(load_model(open_bundle(folder)), "log_prob", folds.test.rows)["log_prob"]
     # The mean difference is the Kullback-Leibler divergence: never negative, but for the rows' luck.
     error = np.std(truth - flow) / np.sqrt(len(flow))
     assert -3 * error < np.mean(truth - flow) < 0.05

@@ -67,14 +67,14 @@ def test_calibration_scores_are_the_exported_graphs_own(bundle: Bundle) -> None:
     _, folds = prepare_data(recipe, Path())
     model = load_model(bundle)
     assert folds.calibration is not None
-    scores = np.sort(answers(model, "score", folds.calibration)["score"])
+    scores = np.sort(answers(model, "score", folds.calibration.rows)["score"])
     assert np.array_equal(scores, model.calibration_scores)
 
 
 def test_the_metrics_are_those_of_the_test_fold(bundle: Bundle) -> None:
     recipe, _ = load_recipe(ROOT / "recipes" / REALNVP)
     _, folds = prepare_data(recipe, Path())
-    values = answers(load_model(bundle), "log_prob", folds.test)["log_prob"]
+    values = answers(load_model(bundle), "log_prob", folds.test.rows)["log_prob"]
     metric = next(metric for metric in bundle.manifest.metrics if metric.name == "test_log_prob")
     assert metric.value == values.mean()
     assert metric.standard_error == pytest.approx(values.std(ddof=1) / np.sqrt(len(values)))
