@@ -6,6 +6,7 @@ Only names and strings become numbers here. Scaling, one-hot codes and their Jac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
@@ -169,15 +170,30 @@ class Support(BaseModel):
         if rows.ndim < 1 or tuple(rows.shape[1:]) != self.shape:
             raise InputError(expected=f"rows of shape {list(self.shape)}", got=f"an array of shape {list(rows.shape)}")
         values = rows.astype(np.float64, copy=False).reshape(len(rows), self.size)
-        good = (
-            self.element.allowed(values)
-            if self.element is not None
-            else np.stack([c.allowed(values[:, i]) for i, c in enumerate(self.columns or ())], axis=1)
-        )
-        if not good.all():
-            row, index = (int(i) for i in np.argwhere(~good)[0])
+        good: list[tuple[NDArray[np.int64] | slice, NDArray[np.bool_]]] = [
+            (where, column.allowed(values[:, where])) for column, where in self.alike
+        ]
+        if not all(allowed.all() for _, allowed in good):
+            whole = np.empty(values.shape, dtype=np.bool_)
+            for where, allowed in good:
+                whole[:, where] = allowed
+            row, index = (int(i) for i in np.argwhere(~whole)[0])
             raise self._unexpected(row, index, rows.reshape(len(rows), self.size)[row, index].item())
         return np.ascontiguousarray(rows, dtype=self.dtype)
+
+    @cached_property
+    def alike(self) -> tuple[tuple[Column, NDArray[np.int64] | slice], ...]:
+        """Coordinates that allow the same values, each group with one of its columns, so that it is checked at once."""
+        if self.columns is None:
+            assert self.element is not None
+            return ((self.element, slice(None)),)
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for index, column in enumerate(self.columns):
+            levels = column.levels or len(column.categories or ())
+            groups.setdefault((column.kind, levels, column.missing_allowed), []).append(index)
+        if len(groups) == 1:
+            return ((self.columns[0], slice(None)),)
+        return tuple((self.columns[places[0]], np.array(places)) for places in groups.values())
 
     def rows_to_array(self, rows: Sequence[Any]) -> Array:
         """Arrays from JSON: a list of rows, each nested as ``shape`` or flat, -> [n, *shape] of ``dtype``.
