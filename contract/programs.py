@@ -10,6 +10,7 @@ The step graph may also read ``t``, the row's step index (int64), and the column
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -206,7 +207,7 @@ class Program(Part):
         """Names of the graphs, in the order they run."""
         return tuple(graph for graph in (self.init, self.step, self.final) if graph is not None)
 
-    @property
+    @cached_property
     def one_shot(self) -> bool:
         """Whether the program is a single run of one graph."""
         return self.init is None and self.final is None and self.steps.allowed == (1,)
@@ -215,7 +216,7 @@ class Program(Part):
         """The input of that name, if there is one."""
         return next((part for part in self.inputs if part.name == name), None)
 
-    @property
+    @cached_property
     def data_input(self) -> ProgramInput | None:
         """The input that carries the rows or codes asked about, if there is one."""
         return next((part for part in self.inputs if part.source == "data"), None)

@@ -15,7 +15,7 @@ from contract.errors import InputError
 from contract.programs import Program, ProgramInput
 from contract.randomness import row_address
 
-__all__ = ["NotConvergedError", "Rows", "environment"]
+__all__ = ["Journey", "NotConvergedError", "OneShot", "Rows", "environment", "journey"]
 
 Env = dict[str, NDArray[Any]]
 
@@ -31,15 +31,23 @@ class Rows:
         program: the program.
         inputs: arrays [n, …] by name; a parameter left out takes its default.
         steps: number of steps, one for all or [n]; the program's default if None.
+        checked: the inputs are what ``environment`` gave, and are not looked at again.
 
     Raises:
         InputError: an input is missing, has another shape or lies out of range; names the row.
     """
 
-    def __init__(self, program: Program, inputs: Mapping[str, NDArray[Any]], steps: ArrayLike | None = None):
+    def __init__(
+        self,
+        program: Program,
+        inputs: Mapping[str, NDArray[Any]],
+        steps: ArrayLike | None = None,
+        *,
+        checked: bool = False,
+    ):
         self.program = program
         self.n = len(next(iter(inputs.values())))
-        self._env = environment(program, inputs, self.n)
+        self._env = dict(inputs) if checked else environment(program, inputs, self.n)
         self._steps = self._checked_steps(steps)
         self._t = np.zeros(self.n, dtype=np.int64)
         self._active: NDArray[np.int64] | None = None  # None: every row
@@ -133,14 +141,65 @@ class Rows:
         return scheduled
 
     def _checked_steps(self, steps: ArrayLike | None) -> NDArray[np.int64]:
-        wanted = self.program.steps.default if steps is None else steps
-        array = np.broadcast_to(np.asarray(wanted, dtype=np.int64), (self.n,)).copy()
         known = self.program.steps
+        if steps is None:
+            return np.full(self.n, known.default, dtype=np.int64)
+        array = np.broadcast_to(np.asarray(steps, dtype=np.int64), (self.n,)).copy()
         for count in np.unique(array):
             if not known.allows(int(count)):
                 row = int(np.flatnonzero(array == count)[0])
                 raise InputError(row=row, column=known.parameter, expected=known.expected, got=str(count))
         return array
+
+
+class OneShot:
+    """n rows of a one-shot program: the way of ``Rows`` when it is a single run, without the bookkeeping of steps.
+
+    Args:
+        program: the program.
+        env: what ``environment`` gave.
+    """
+
+    __slots__ = ("_env", "_program", "count", "graph")
+
+    def __init__(self, program: Program, env: Env):
+        self._program = program
+        self._env = env
+        self.graph: str | None = program.step
+        self.count = len(next(iter(env.values())))
+
+    @property
+    def runs_left(self) -> int:
+        """Runs still ahead."""
+        return 0 if self.graph is None else 1
+
+    def feeds(self) -> Env:
+        """Arrays [n, …] for the run, by name."""
+        return self._env
+
+    def accept(self, outputs: Env) -> None:
+        """Take what the run wrote."""
+        self._env = outputs
+        self.graph = None
+
+    def result(self) -> Env:
+        """The program's outputs, arrays [n, …] by name."""
+        return {output.name: self._env[output.name] for output in self._program.outputs}
+
+
+Journey = Rows | OneShot
+"""Rows on their way."""
+
+
+def journey(program: Program, env: Env, steps: ArrayLike | None = None) -> Journey:
+    """Rows at the start of a program, from what ``environment`` gave, which is not looked at again.
+
+    Raises:
+        InputError: a number of steps is not allowed.
+    """
+    if program.one_shot and steps is None:
+        return OneShot(program, env)
+    return Rows(program, env, steps, checked=True)
 
 
 def environment(program: Program, inputs: Mapping[str, NDArray[Any]], n: int) -> Env:
@@ -179,10 +238,13 @@ def _check_range(part: ProgramInput, array: NDArray[Any]) -> None:
     if part.vocabulary is not None:
         last = len(part.vocabulary) - 1
         least, most = 0, last if part.default is None else max(last, part.default)
-    for broken, limit, words in (
-        (least is not None and ~(array >= least), least, "at least"),
-        (most is not None and ~(array <= most), most, "at most"),
-    ):
-        if np.any(broken):
-            at = tuple(np.argwhere(broken)[0])
-            raise InputError(row=int(at[0]), column=part.name, expected=f"{words} {limit:g}", got=f"{array[at]:g}")
+    if least is not None:
+        _require(array >= least, part, array, f"at least {least:g}")
+    if most is not None:
+        _require(array <= most, part, array, f"at most {most:g}")
+
+
+def _require(good: NDArray[np.bool_], part: ProgramInput, array: NDArray[Any], words: str) -> None:
+    if not good.all():
+        at = tuple(np.argwhere(~good)[0])
+        raise InputError(row=int(at[0]), column=part.name, expected=words, got=f"{array[at]:g}")

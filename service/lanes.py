@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.model import LoadedModel
-from runtime.rows import Rows
+from runtime.rows import Journey
 from runtime.session import GraphSession
 from service.costs import CostModel
 
@@ -21,7 +21,7 @@ __all__ = ["Cohort", "Env", "Lane", "Ticket", "execute", "join"]
 Env = dict[str, NDArray[Any]]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Ticket:
     """One call of ``run``: its cohorts, and the future that its caller waits on."""
 
@@ -34,17 +34,17 @@ class Ticket:
     open_cohorts: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Cohort:
     """Rows of one ticket that travel together."""
 
-    rows: Rows
+    rows: Journey
     ticket: Ticket
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Lane:
-    """Cohorts that wait for one graph."""
+    """Cohorts that wait for one graph, and how many rows they have."""
 
     model: LoadedModel
     graph: str
@@ -52,6 +52,7 @@ class Lane:
     cost: CostModel
     virtual: float
     waiting: deque[Cohort] = field(default_factory=deque)
+    rows: int = 0
     running: int = 0
 
 

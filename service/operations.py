@@ -284,7 +284,9 @@ class Operations:
             wanted = {name: value[positions] for name, value in env.items()} if some else env
             each = steps[positions] if some and steps is not None else steps
             try:
-                return await self._scheduler.run(model, capability, wanted, steps=each, deadline=deadline)
+                return await self._scheduler.submit(
+                    model, capability, wanted, len(positions), steps=each, deadline=deadline
+                )
             except NotConvergedError as error:
                 raise InputError(expected="a row whose steps converge", got=str(error)) from None
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from contract.capabilities import Capability
 from runtime.model import LoadedModel
-from runtime.rows import Rows
+from runtime.rows import Rows, environment, journey
 from service.costs import CostModel
 from service.errors import DeadlineExceeded, Draining, Overloaded
 from service.lanes import Cohort, Env, Lane, Ticket, execute, join
@@ -93,7 +93,8 @@ class Scheduler:
 
     def start(self) -> None:
         """Start taking work; needs a running event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._serve(), name="scheduler")
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._serve(), name="scheduler")
 
     async def drain(self) -> None:
         """Refuse new work and wait until what was admitted is done."""
@@ -194,54 +195,56 @@ class Scheduler:
             DeadlineExceeded: the deadline came first.
             NotConvergedError: a row did not converge.
         """
-        if self._draining:
-            raise Draining(retry_after=5.0)
+        program = model.program(capability)
         n = len(next(iter(inputs.values())))
-        if self._tickets and self._rows + n > self._limits.rows:
-            raise Overloaded(retry_after=max(1.0, self.backlog_seconds))
-        ticket = self._admit(model, capability, inputs, steps, deadline, n)
-        try:
-            return await ticket.future
-        finally:
-            self._end(ticket)
+        return await self.submit(model, capability, environment(program, inputs, n), n, steps=steps, deadline=deadline)
 
-    def _admit(
+    def submit(
         self,
         model: LoadedModel,
         capability: Capability,
-        inputs: Mapping[str, NDArray[Any]],
-        steps: ArrayLike | None,
-        deadline: float | None,
+        env: Env,
         n: int,
-    ) -> Ticket:
+        *,
+        steps: ArrayLike | None = None,
+        deadline: float | None = None,
+    ) -> asyncio.Future[Env]:
+        """The same for inputs that ``runtime.rows.environment`` has made whole, as a future to await or to cancel.
+
+        Raises:
+            InputError: a number of steps is not allowed.
+            Overloaded: too many rows are in flight.
+            Draining: the service is stopping.
+        """
+        if self._draining:
+            raise Draining(retry_after=5.0)
+        if self._tickets and self._rows + n > self._limits.rows:
+            raise Overloaded(retry_after=max(1.0, self.backlog_seconds))
         program = model.program(capability)
-        size = min(self._cost(model, name).rows_within(self._limits.run_seconds) for name in program.graphs)
-        per_row = None if steps is None else np.broadcast_to(np.asarray(steps), (n,))
-        ticket = Ticket(
-            model,
-            asyncio.get_running_loop().create_future(),
-            deadline,
-            n,
-            self.predicted_seconds(model, capability, n, steps),
-        )
-        for start in range(0, n, size):
-            part = slice(start, start + size)
-            rows = Rows(
-                program,
-                {name: value[part] for name, value in inputs.items()},
-                None if per_row is None else per_row[part],
-            )
-            ticket.cohorts.append(Cohort(rows, ticket))
+        cost = self.predicted_seconds(model, capability, n, steps)
+        ticket = Ticket(model, self._loop.create_future(), deadline, n, cost)
+        size = n
+        if n > 1:
+            size = min(self._cost(model, name).rows_within(self._limits.run_seconds) for name in program.graphs)
+        if n <= size:
+            ticket.cohorts.append(Cohort(journey(program, env, steps), ticket))
+        else:
+            each = None if steps is None else np.broadcast_to(np.asarray(steps), (n,))
+            for start in range(0, n, size):
+                part = slice(start, start + size)
+                rows = {name: value[part] for name, value in env.items()}
+                ticket.cohorts.append(Cohort(journey(program, rows, None if each is None else each[part]), ticket))
         # Only now, when every row has proved to fit, does anything change.
         ticket.open_cohorts = len(ticket.cohorts)
         self._tickets.add(ticket)
         self._idle.clear()
         self._rows += n
-        self._backlog += ticket.cost
+        self._backlog += cost
         for cohort in ticket.cohorts:
             self._enqueue(cohort)
+        ticket.future.add_done_callback(lambda _: self._end(ticket))
         self._wake.set()
-        return ticket
+        return ticket.future
 
     def _end(self, ticket: Ticket) -> None:
         if ticket in self._tickets:
@@ -275,6 +278,7 @@ class Scheduler:
             lane = Lane(model, graph, model.graphs[graph], self._cost(model, graph), self._virtual)
             self._lanes[key] = lane
         lane.waiting.append(cohort)
+        lane.rows += cohort.rows.count
 
     def _choose(self, *, inline_only: bool) -> tuple[Lane, bool] | None:
         """The lane whose turn it is, and whether its next run is inline."""
@@ -290,13 +294,8 @@ class Scheduler:
     def _is_inline(self, lane: Lane) -> bool:
         if "/cpu/" not in lane.model.profile:
             return False
-        rows, budget = 0, self._limits.inline_seconds
-        for cohort in lane.waiting:
-            rows += cohort.rows.count
-            if lane.cost.seconds(rows) > budget:
-                # One cohort too many for the loop's own thread: a thread then takes as many as a run may hold.
-                return False
-        return True
+        # One row too many for the loop's own thread: a thread then takes as many as a run may hold.
+        return lane.cost.seconds(lane.rows) <= self._limits.inline_seconds
 
     def _take(self, lane: Lane) -> list[Cohort]:
         most = lane.cost.rows_within(self._limits.run_seconds)
@@ -305,6 +304,7 @@ class Scheduler:
         rows = 0
         while lane.waiting and (not batch or rows + lane.waiting[0].rows.count <= most):
             cohort = lane.waiting.popleft()
+            lane.rows -= cohort.rows.count
             ticket = cohort.ticket
             if ticket.future.done():
                 continue  # answered, failed or its caller gone
@@ -342,7 +342,7 @@ class Scheduler:
             else:
                 lane.running += 1
                 self._free_threads -= 1
-                work = asyncio.get_running_loop().run_in_executor(self._executor, execute, lane.session, batch)
+                work = self._loop.run_in_executor(self._executor, execute, lane.session, batch)
                 work.add_done_callback(partial(self._back, lane, batch))
         return False
 
