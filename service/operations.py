@@ -6,19 +6,18 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.capabilities import Capability
-from contract.conformal import alarm_rank, false_alarm_interval, ranks, smallest_p_value
 from contract.errors import InputError
 from contract.programs import Program
 from contract.randomness import ADDRESS_LIMIT
 from runtime.model import LoadedModel
 from runtime.rows import NotConvergedError, environment
+from service.answers import answer_head, answer_of, columns_of, condition_of, log_prob_answer, score_answer
 from service.cache import RowCache
 from service.catalogue import Catalogue
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
@@ -99,14 +98,14 @@ class Operations:
         knobs = read_knobs(program, n, parameters=parameters, condition=condition)
         outputs, cache = await self._rows(loaded, "sample", address, deadline, knobs)
         body = {
-            **_head(loaded),
+            **answer_head(loaded),
             "seed": chosen,
             "start": start,
             "n": n,
             "parameters": knobs.parameters,
-            **_condition(knobs),
-            **_columns(loaded),
-            "rows": _output(program, outputs, "sample"),
+            **condition_of(knobs),
+            **columns_of(loaded),
+            "rows": answer_of(program, outputs, "sample"),
         }
         return Answer(body, loaded, cache)
 
@@ -141,24 +140,8 @@ class Operations:
         elif seed is not None:
             raise InputError(column="seed", expected="no seed, for this model's log_prob draws nothing", got=str(seed))
         outputs, cache = await self._rows(loaded, "log_prob", inputs, deadline, knobs)
-        output = next(part for part in program.outputs if part.name == "log_prob")
-        body = {
-            **_head(loaded),
-            "kind": output.kind,
-            "units": output.units,
-            **({"parameters": knobs.parameters} if knobs.parameters else {}),
-            **_condition(knobs),
-            **({"seed": int(inputs["seed"][0])} if "seed" in inputs else {}),
-            "log_prob": outputs["log_prob"],
-        }
-        if output.error is not None:
-            name = output.error.output
-            body["standard_error"] = output.error.standard_error if name is None else outputs[name]
-            body["error_scope"] = output.error.scope
-            body["bias"] = output.error.bias
-        support = loaded.manifest.support
-        if support.discrete:
-            body["bits_per_dimension"] = outputs["log_prob"] / (-log(2.0) * support.size)
+        seed = int(inputs["seed"][0]) if "seed" in inputs else None
+        body = log_prob_answer(loaded, program, outputs, knobs, seed)
         return Answer(body, loaded, cache)
 
     async def encode(
@@ -182,7 +165,7 @@ class Operations:
         knobs = read_knobs(program, len(x), parameters=None, condition=condition)
         outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline, knobs)
         output = next(part for part in program.outputs if part.kind == "code")
-        body = {**_head(loaded), "kind": output.description, **_condition(knobs), "codes": outputs[output.name]}
+        body = {**answer_head(loaded), "kind": output.description, **condition_of(knobs), "codes": outputs[output.name]}
         return Answer(body, loaded, cache)
 
     async def decode(
@@ -204,8 +187,8 @@ class Operations:
         self._check_size(program, len(z))
         knobs = read_knobs(program, len(z), parameters=None, condition=condition)
         outputs, cache = await self._rows(loaded, "decode", {"z": z}, deadline, knobs)
-        rows = _output(program, outputs, "sample")
-        body = {**_head(loaded), **_condition(knobs), **_columns(loaded), "rows": rows}
+        rows = answer_of(program, outputs, "sample")
+        body = {**answer_head(loaded), **condition_of(knobs), **columns_of(loaded), "rows": rows}
         return Answer(body, loaded, cache)
 
     async def anomaly_score(
@@ -230,26 +213,7 @@ class Operations:
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
         outputs, cache = await self._rows(loaded, "score", {"x": x}, deadline, knobs)
-        calibration, about = loaded.calibration_scores, loaded.manifest.calibration
-        assert calibration is not None
-        assert about is not None
-        score = _output(program, outputs, "score")
-        rank = ranks(calibration, score)
-        k = alarm_rank(about.n, alpha)
-        body = {
-            **_head(loaded),
-            "alpha": alpha,
-            "score": score,
-            "statistics": {part.name: outputs[part.name] for part in program.outputs if part.kind == "statistic"},
-            "p_value": rank / (about.n + 1),
-            "is_anomaly": rank <= k if k else None,
-            "n_calibration": about.n,
-            "ordinary_rows": about.rows,
-            "smallest_p_value": smallest_p_value(about.n),
-            "false_alarm_interval": false_alarm_interval(about.n, alpha),
-            "guarantee": _guarantee(about.n, about.rows, alpha),
-        }
-        return Answer(body, loaded, cache)
+        return Answer(score_answer(loaded, program, outputs, alpha), loaded, cache)
 
     # -- shared steps ----------------------------------------------------------------------------------------------
 
@@ -309,24 +273,6 @@ class Operations:
             raise DeadlineExceeded() from None
 
 
-def _head(model: LoadedModel) -> dict[str, Any]:
-    return {
-        "model": model.manifest.name,
-        "version": model.manifest.version,
-        "digest": model.digest,
-        "profile": model.profile,
-    }
-
-
-def _columns(model: LoadedModel) -> dict[str, Any]:
-    columns = model.manifest.support.columns
-    return {} if columns is None else {"columns": [column.name for column in columns]}
-
-
-def _output(program: Program, outputs: Env, kind: str) -> NDArray[Any]:
-    return outputs[next(part.name for part in program.outputs if part.kind == kind)]
-
-
 def _read(model: LoadedModel, rows: Sequence[Any] | None, records: Sequence[Mapping[str, Any]] | None) -> NDArray[Any]:
     support = model.manifest.support
     if rows is not None and records is not None:
@@ -353,23 +299,3 @@ def _codes(program: Program, codes: Sequence[Any]) -> NDArray[Any]:
         if not np.isfinite(array).all():
             raise InputError(row=row, column="codes", expected="finite numbers", got="a number that is not finite")
     return np.array(codes, dtype=part.dtype)
-
-
-def _condition(knobs: Knobs) -> dict[str, Any]:
-    return {"condition": knobs.condition} if knobs.condition else {}
-
-
-def _guarantee(n: int, ordinary: str, alpha: float) -> str:
-    interval = false_alarm_interval(n, alpha)
-    if interval is None:
-        return (
-            f"{n} calibration rows cannot reach alpha = {alpha:g}: the smallest p-value they can give is "
-            f"{smallest_p_value(n):.3g}, so no alarm is given either way."
-        )
-    low, high = interval
-    return (
-        f"A row exchangeable with the {n} calibration rows ({ordinary}) is flagged with probability at most {alpha:g}, "
-        f"on average over draws of those rows; with this bundle's own, the rate lies between {low:.3g} and {high:.3g} "
-        f"with 95 % probability. Nothing is promised when the data drift, when rows depend on each other, or for rows "
-        f"seen in training."
-    )
