@@ -78,6 +78,8 @@ class Column(BaseModel):
     def allowed(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which values the column allows: float64 array of any shape -> bool array of that shape."""
         finite = np.isfinite(values)
+        if self.kind == "real" and not self.missing_allowed:
+            return finite
         with np.errstate(invalid="ignore"):
             match self.kind:
                 case "real":
@@ -195,6 +197,16 @@ class Support(BaseModel):
             return ((self.columns[0], slice(None)),)
         return tuple((self.columns[places[0]], np.array(places)) for places in groups.values())
 
+    def read(self, numbers: Array) -> Array:
+        """Rows from an array of numbers, each of the support's shape or flat: [n, …] -> [n, *shape] of ``dtype``.
+
+        Raises:
+            InputError: as for ``check``.
+        """
+        if numbers.shape[1:] != self.shape and numbers.shape[1:] == (self.size,):
+            numbers = numbers.reshape(len(numbers), *self.shape)
+        return self.check(numbers)
+
     def rows_to_array(self, rows: Sequence[Any]) -> Array:
         """Arrays from JSON: a list of rows, each nested as ``shape`` or flat, -> [n, *shape] of ``dtype``.
 
@@ -208,11 +220,8 @@ class Support(BaseModel):
             array = np.array(rows)
         except (ValueError, OverflowError):  # rows of different lengths, or an integer too large for any dtype
             array = np.empty(0, dtype=object)
-        if array.dtype.kind in "biuf" and array.ndim >= 2:
-            if tuple(array.shape[1:]) == self.shape:
-                return self.check(array)
-            if array.shape[1:] == (self.size,):
-                return self.check(array.reshape(len(array), *self.shape))
+        if array.dtype.kind in "biuf" and array.ndim >= 2 and array.shape[1:] in (self.shape, (self.size,)):
+            return self.read(array)
         return self.check(self._row_by_row(rows))
 
     def records_to_array(self, records: Sequence[Mapping[str, Any]]) -> Array:

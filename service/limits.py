@@ -28,6 +28,10 @@ class ByteBudget:
         """Bytes reserved now."""
         return self._held
 
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes could be reserved now."""
+        return self._held + size <= self.limit
+
     def reserve(self, size: int = 0) -> Reservation:
         """Reserve room for ``size`` bytes; a context manager that gives it back.
 

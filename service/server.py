@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from contract.capabilities import CAPABILITIES
+from service.api.fast import FastPath
 from service.api.health import refusals
 from service.app import create_app
 from service.listener import BACKLOG, ServeError
@@ -94,8 +95,9 @@ def run(settings: Settings, listener: socket.socket) -> None:
         app = create_app(settings, on_ready=lambda parts: print(banner(parts, url), flush=True))
     except (FileNotFoundError, ValueError) as error:
         raise ServeError(str(error)) from None
+    fast = settings.fast_path and not settings.access_log
     config = uvicorn.Config(
-        app,
+        FastPath(app, app.state.parts) if fast else app,
         log_config=None,
         access_log=False,
         server_header=False,

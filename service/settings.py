@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         default="info", description="Least severe line logged."
     )
     access_log: bool = Field(default=False, description="Log a line for every request.")
+    fast_path: bool = Field(
+        default=True,
+        description="Answer plain questions ahead of the web framework, with the same answers; turn off to look for a "
+        "difference. A log line for every request turns it off too.",
+    )
 
     @property
     def threads(self) -> int:

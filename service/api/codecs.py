@@ -176,7 +176,10 @@ async def dump_large(body: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
+    kind = type(value)
+    if kind is str or kind is int or value is None:
+        return value
+    if kind is np.ndarray:
         return _array(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else _name(value)
@@ -186,14 +189,12 @@ def _plain(value: Any) -> Any:
 
 
 def _array(array: NDArray[Any]) -> Any:
-    if array.dtype.kind == "f":
-        finite = np.isfinite(array)
-        if not finite.all():
-            named = array.astype(object)
-            named[np.isnan(array)] = "NaN"
-            named[np.isposinf(array)] = "Infinity"
-            named[np.isneginf(array)] = "-Infinity"
-            return named.tolist()
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        named = array.astype(object)
+        named[np.isnan(array)] = "NaN"
+        named[np.isposinf(array)] = "Infinity"
+        named[np.isneginf(array)] = "-Infinity"
+        return named.tolist()
     return array if array.flags.c_contiguous and array.ndim else array.tolist()
 
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.problems import ProblemError, problem_of
 from service.telemetry import Metrics
 
-__all__ = ["CLIENT_LEFT", "Edge", "respond"]
+__all__ = ["CLIENT_LEFT", "Edge", "edge_headers", "respond"]
 
 CLIENT_LEFT = 499
 """Status by which metrics and logs name a request whose client left before the answer; nobody ever receives it."""
@@ -54,8 +54,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(raw=message["headers"])
-                headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                for name, value in edge_headers(request_id):
+                    headers[name.decode()] = value.decode()
             await send(message)
 
         try:
@@ -94,6 +94,11 @@ class Edge:
                     seconds=round(seconds, 6),
                     request_id=request_id,
                 )
+
+
+def edge_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Headers that every answer carries."""
+    return (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")
 
 
 def respond(request: Request, problem: ProblemError) -> Response:

@@ -1,0 +1,121 @@
+"""Fast reading of plain questions: rows of numbers in JSON, and nothing out of the ordinary.
+
+What is read here is read exactly as ``service/api/codecs.py`` and the request models would read it; whatever they might
+refuse, or read with more care (strings, nulls, records, unknown fields, a field given twice), is left to them. Small
+bodies go through orjson, large ones through simdjson's flat buffers, which need no Python object a number.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+simdjson: Any
+try:
+    simdjson = importlib.import_module("simdjson")
+except ImportError:  # no wheel for this platform: large bodies then go the ordinary way
+    simdjson = None
+
+__all__ = ["LARGE", "Question", "read_large", "read_small"]
+
+LARGE = 16_384
+"""Bytes from which a body is read in another thread, by simdjson."""
+
+_NAME = 63  # the longest name of a model
+_THREAD = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A plain question.
+
+    Attributes:
+        model: name of the model, if the body names one.
+        version: version asked for, if the body names one.
+        alpha: false-alarm rate asked for, if the body names one.
+        rows: numbers, [n, …], not yet held against any support.
+    """
+
+    model: str | None
+    version: int | None
+    alpha: float | None
+    rows: NDArray[Any]
+
+
+def read_small(body: bytes) -> Question | None:
+    """A plain question from a small body, or None where there may be more to it."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if type(value) is not dict or type(value.get("rows")) is not list:
+        return None
+    try:
+        rows = np.array(value.pop("rows"))
+    except (ValueError, OverflowError):  # rows of different lengths
+        return None
+    return _question(value, rows)
+
+
+def read_large(body: bytes) -> Question | None:
+    """The same from a large body; for another thread."""
+    if simdjson is None:
+        return None
+    parser = getattr(_THREAD, "parser", None)
+    if parser is None:
+        parser = _THREAD.parser = simdjson.Parser()
+    # Nothing may point into the parser when it reads the next document: what is kept is plain or copied.
+    document: Any = None
+    try:
+        document = parser.parse(body)
+        if not isinstance(document, simdjson.Object):
+            return None
+        names = document.keys()
+        fields = {name: document[name] for name in names if name != "rows"}
+        rows = document["rows"]
+        if len(names) != len(set(names)) or not isinstance(rows, simdjson.Array):
+            return None
+        array = _flat_rows(body, rows)
+        plain = {name: value for name, value in fields.items() if type(value) in (str, int, float)}
+        return _question(plain, array) if array is not None and len(plain) == len(fields) else None
+    except (ValueError, KeyError, TypeError, RuntimeError):
+        return None
+    finally:
+        del document
+
+
+def _flat_rows(body: bytes, rows: Any) -> NDArray[np.float64] | None:
+    """A list of lists of numbers, all of one length -> [n, k]; None for any other nesting."""
+    n = len(rows)
+    # The buffer is flat whatever the nesting: with n + 1 brackets in all there are n lists in a list, and no more.
+    if not n or body.count(b"[") != n + 1:
+        return None
+    values = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)  # a buffer of its own, not the parser's
+    width, left = divmod(len(values), n)
+    if left or not width or any(len(row) != width for row in rows):
+        return None
+    return values.reshape(n, width)
+
+
+def _question(fields: Mapping[str, Any], rows: NDArray[Any]) -> Question | None:
+    """The question, where every field is one that is known, of the type that the request model asks for."""
+    if rows.dtype.kind not in "fi" or rows.ndim < 2 or not len(rows):
+        return None
+    model, version, alpha = fields.get("model"), fields.get("version"), fields.get("alpha")
+    known = (model is not None) + (version is not None) + (alpha is not None)
+    if known != len(fields):
+        return None  # a field that is unknown, or null
+    if model is not None and (type(model) is not str or not 0 < len(model) <= _NAME):
+        return None
+    if version is not None and (type(version) is not int or version < 1):
+        return None
+    if alpha is not None and (type(alpha) is not float or not 0.0 < alpha < 1.0):
+        return None
+    return Question(model, version, alpha, rows)
