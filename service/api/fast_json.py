@@ -8,7 +8,6 @@ bodies go through orjson, large ones through simdjson's flat buffers, which need
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,6 @@ LARGE = 16_384
 """Bytes from which a body is read in another thread, by simdjson."""
 
 _NAME = 63  # the longest name of a model
-_THREAD = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +66,25 @@ def read_large(body: bytes) -> Question | None:
     """The same from a large body; for another thread."""
     if simdjson is None:
         return None
-    parser = getattr(_THREAD, "parser", None)
-    if parser is None:
-        parser = _THREAD.parser = simdjson.Parser()
-    # Nothing may point into the parser when it reads the next document: what is kept is plain or copied.
-    document: Any = None
     try:
-        document = parser.parse(body)
-        if not isinstance(document, simdjson.Object):
-            return None
-        names = document.keys()
-        fields = {name: document[name] for name in names if name != "rows"}
-        rows = document["rows"]
-        if len(names) != len(set(names)) or not isinstance(rows, simdjson.Array):
-            return None
-        array = _flat_rows(body, rows)
-        plain = {name: value for name, value in fields.items() if type(value) in (str, int, float)}
-        return _question(plain, array) if array is not None and len(plain) == len(fields) else None
-    except (ValueError, KeyError, TypeError, RuntimeError):
+        # A parser of its own: one that is used again refuses while anything still points into its last document.
+        document = simdjson.Parser().parse(body)
+        return _of_document(body, document) if isinstance(document, simdjson.Object) else None
+    except (ValueError, RuntimeError):  # not JSON, or a number that is too large or too long
         return None
-    finally:
-        del document
+
+
+def _of_document(body: bytes, document: Any) -> Question | None:
+    names = list(document.keys())
+    if len(names) != len(set(names)) or "rows" not in names:
+        return None
+    fields = {name: document[name] for name in names if name != "rows"}
+    if not isinstance(document["rows"], simdjson.Array) or any(
+        type(v) not in (str, int, float) for v in fields.values()
+    ):
+        return None
+    rows = _flat_rows(body, document["rows"])
+    return _question(fields, rows) if rows is not None else None
 
 
 def _flat_rows(body: bytes, rows: Any) -> NDArray[np.float64] | None:
@@ -97,9 +93,12 @@ def _flat_rows(body: bytes, rows: Any) -> NDArray[np.float64] | None:
     # The buffer is flat whatever the nesting: with n + 1 brackets in all there are n lists in a list, and no more.
     if not n or body.count(b"[") != n + 1:
         return None
-    values = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)  # a buffer of its own, not the parser's
-    width, left = divmod(len(values), n)
-    if left or not width or any(len(row) != width for row in rows):
+    try:
+        values = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)  # a copy, not the parser's memory
+        width, left = divmod(len(values), n)
+        if left or not width or any(len(row) != width for row in rows):
+            return None
+    except TypeError:  # something other than numbers, or than rows
         return None
     return values.reshape(n, width)
 
