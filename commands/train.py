@@ -1,18 +1,23 @@
-"""``nonesuch train RECIPE``: from a recipe to a bundle."""
+"""``nonesuch train RECIPE``: from a recipe, or from a table alone, to a bundle."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from training.progress import Reporter
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE|TABLE", help="A recipe (YAML), or a table (.csv, .tsv, .parquet) itself.")
+    ],
     data: Annotated[
         Path, typer.Option(envvar="NONESUCH_DATA", help="Data folder that the recipe's paths are relative to.")
     ] = Path("data"),
@@ -21,16 +26,46 @@ def train(
     ),
     runs: Annotated[Path, typer.Option(help="Folder of runs: resume files, TensorBoard logs.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew even if an interrupted run could go on.")] = False,
+    label: Annotated[
+        str | None, typer.Option(help="Of a table: the column that says which rows are ordinary; it is not modelled.")
+    ] = None,
+    ordinary: Annotated[
+        str | None, typer.Option(help="Its value in ordinary rows. They are modelled; the others are the anomalies.")
+    ] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Of a table: a column to leave out; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of a table: the bundle's name.", show_default="the file's")] = None,
+    recipe_only: Annotated[
+        bool, typer.Option("--recipe-only", help="Of a table: write the recipe and stop, to look at it first.")
+    ] = False,
 ) -> None:
-    """Train a recipe into a bundle. A run that was interrupted goes on where it stopped."""
+    """Train a recipe into a bundle. A run that was interrupted goes on where it stopped.
+
+    Given a table instead of a recipe, it looks at the columns, says what it takes each of them for, writes a recipe
+    NAME.yaml into the current folder (never over another one), and trains that. Edit the recipe where it is mistaken,
+    and train it with: nonesuch train NAME.yaml --data FOLDER_OF_THE_TABLE.
+    """
     from training import train as training
-    from training.errors import TrainingError, TrainingInputError
+    from training.draft import ENDINGS
+    from training.errors import RecipeError, TrainingError, TrainingInputError
     from training.export import ExportError
     from training.progress import Reporter
     from training.report import trained_table
 
     reporter = Reporter()
+    of_a_table = {
+        "--label": label,
+        "--ordinary": ordinary,
+        "--drop": drop,
+        "--name": name,
+        "--recipe-only": recipe_only,
+    }
     try:
+        if recipe.name.lower().endswith(ENDINGS):
+            recipe, data = _drafted(recipe, data, label, ordinary, drop or [], name, reporter)
+            if recipe_only:
+                return
+        elif given := [option for option, value in options.items() if value]:
+            raise RecipeError(f"{recipe}: --{given[0]} goes with a table, not with a recipe: edit the recipe instead")
         trained = training.train(recipe, data_root=data, out=out, runs=runs, fresh=fresh, reporter=reporter)
     except TrainingInputError as error:
         print(f"nonesuch train: {error}", file=sys.stderr)
@@ -46,3 +81,25 @@ def train(
         raise typer.Exit(2) from None
     reporter.console.print(trained_table(trained))
     reporter.line(str(trained.bundle.folder))
+
+
+def _drafted(
+    table: Path,
+    data: Path,
+    label: str | None,
+    ordinary: str | None,
+    drop: list[str],
+    name: str | None,
+    reporter: Reporter,
+) -> tuple[Path, Path]:
+    """Write a recipe for a table, and show it: the recipe and its data folder."""
+    from training.draft import draft_recipe, findings_table, write_draft
+
+    draft = draft_recipe(table, data_root=data, label=label, ordinary=ordinary, drop=drop, name=name)
+    path, remark = write_draft(draft, Path())
+    reporter.console.print(findings_table(draft))
+    reporter.line(f"family: {draft.family}")
+    reporter.line(f"recipe: {path}" + (f" ({remark})" if remark else ""))
+    reporter.line("".join(f"    {line}\n" for line in draft.text.splitlines()))
+    reporter.line(f"to train it after editing it: nonesuch train {path} --data {draft.data}")
+    return path, draft.data
