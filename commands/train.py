@@ -26,6 +26,9 @@ def train(
     ),
     runs: Annotated[Path, typer.Option(help="Folder of runs: resume files, TensorBoard logs.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew even if an interrupted run could go on.")] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that share the work on this machine; a GPU each where there are GPUs.")
+    ] = 1,
     label: Annotated[
         str | None, typer.Option(help="Of a table: the column that says which rows are ordinary; it is not modelled.")
     ] = None,
@@ -43,7 +46,11 @@ def train(
     Given a table instead of a recipe, it looks at the columns, says what it takes each of them for, writes a recipe
     NAME.yaml into the current folder (never over another one), and trains that. Edit the recipe where it is mistaken,
     and train it with: nonesuch train NAME.yaml --data FOLDER_OF_THE_TABLE.
+
+    Several machines share the work under torchrun: torchrun --nnodes 2 … -m commands.main train RECIPE on each. A batch
+    is the recipe's whatever the number of processes: each has its part of it.
     """
+    from training import processes as others
     from training import train as training
     from training.draft import ENDINGS
     from training.errors import RecipeError, TrainingError, TrainingInputError
@@ -52,24 +59,32 @@ def train(
     from training.report import trained_table
 
     reporter = Reporter()
-    of_a_table = {
-        "--label": label,
-        "--ordinary": ordinary,
-        "--drop": drop,
-        "--name": name,
-        "--recipe-only": recipe_only,
-    }
+    options = {"label": label, "ordinary": ordinary, "drop": drop, "name": name, "recipe-only": recipe_only}
+    helpers = others.Helpers()
     try:
         if recipe.name.lower().endswith(ENDINGS):
+            if others.expected() > 1:
+                raise RecipeError(f"{recipe}: several processes train a recipe; write one first with --recipe-only")
             recipe, data = _drafted(recipe, data, label, ordinary, drop or [], name, reporter)
             if recipe_only:
                 return
         elif given := [option for option, value in options.items() if value]:
             raise RecipeError(f"{recipe}: --{given[0]} goes with a table, not with a recipe: edit the recipe instead")
-        trained = training.train(recipe, data_root=data, out=out, runs=runs, fresh=fresh, reporter=reporter)
+        if processes > 1:
+            paths = [f"--data={data}", f"--out={out}", f"--runs={runs}"]
+            helpers = others.start_helpers(processes, ["train", str(recipe), *paths])
+        with others.join():
+            if others.rank() > 0:
+                training.help_train(recipe, data_root=data, runs=runs)
+                return
+            trained = training.train(recipe, data_root=data, out=out, runs=runs, fresh=fresh, reporter=reporter)
     except TrainingInputError as error:
         print(f"nonesuch train: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except others.LostProcessError as error:
+        why = helpers.why() if helpers.processes else f"process {others.rank()} lost another process ({error})"
+        print(f"nonesuch train: {recipe}: {why}; the same command goes on where the run stopped", file=sys.stderr)
+        raise typer.Exit(1) from None
     except (TrainingError, ExportError) as error:
         print(f"nonesuch train: {recipe}: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -79,6 +94,8 @@ def train(
     except OSError as error:
         print(f"nonesuch train: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    finally:
+        helpers.end()
     reporter.console.print(trained_table(trained))
     reporter.line(str(trained.bundle.folder))
 

@@ -240,12 +240,8 @@ def _text(
     rows = f"rows of {raw.path.name}" + (f" whose {label} is {ordinary}" if label is not None else "")
     words = f"A {family} model of {n:,} {rows}, in {len(kept)} columns. Its recipe was drafted by inspection."
     about = {"description": f"{raw.path.name}: {raw.n:,} rows"}
-    section = (
-        {"loader": spec.loader, "file": spec.file}
-        | spec.model_dump(exclude_defaults=True)
-        | about
-        | ({"label": label} if label is not None else {})
-    )
+    section: dict[str, Any] = {"loader": spec.loader, "file": spec.file} | spec.model_dump(exclude_defaults=True)
+    section |= about | ({"label": label} if label is not None else {})
     section |= {"drop": list(drop)} if drop else {}
     section |= {"columns": {column.name: _told(column) for column in kept}}
     recipe: dict[str, Any] = {
@@ -259,13 +255,10 @@ def _text(
     recipe |= {"ordinary": ordinary} if ordinary is not None else {}
     recipe |= {"model": {"preprocess": "whiten", "layers": 8, "hidden": [64, 64]}} if family == "realnvp" else {}
     recipe |= {"training": budget(n, len(kept)), "anomaly": {"rows": rows}, "seed": 0}
-    lines = [f"# Drafted from {raw.path.name}; edit it and train it again. Of its columns, these are left out:"]
-    gone = [finding for finding in findings if finding.column is None]
-    lines += [
-        f"#   {_one_line(finding.name)}: {_one_line(finding.remark.removeprefix('left out: '))}" for finding in gone
-    ]
-    if not gone:
-        lines = [f"# Drafted from {raw.path.name}; edit it and train it again."]
+    gone = {f.name: f.remark.removeprefix("left out: ") for f in findings if f.column is None}
+    lines = [f"# Drafted from {raw.path.name}; edit it and train it again."]
+    lines += ["# Of its columns, these are left out:"] if gone else []
+    lines += [f"#   {_one_line(column)}: {_one_line(remark)}" for column, remark in gone.items()]
     dumped = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=110)
     return "\n".join(lines) + "\n" + dumped
 
