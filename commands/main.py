@@ -93,3 +93,7 @@ def _explanation(error: ModuleNotFoundError, called: str | None) -> str | None:
         f"nonesuch {called} needs {package}, which is not installed here.\n"
         f"Install what {subcommand.extra} needs (torch is large): pip install 'nonesuch[{subcommand.extra}]'"
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,23 @@
-"""``nonesuch train RECIPE``: from a recipe to a bundle."""
+"""``nonesuch train RECIPE``: from a recipe, or from a table alone, to a bundle."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from training.progress import Reporter
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE|TABLE", help="A recipe (YAML), or a table (.csv, .tsv, .parquet) itself.")
+    ],
     data: Annotated[
         Path, typer.Option(envvar="NONESUCH_DATA", help="Data folder that the recipe's paths are relative to.")
     ] = Path("data"),
@@ -21,20 +26,65 @@ def train(
     ),
     runs: Annotated[Path, typer.Option(help="Folder of runs: resume files, TensorBoard logs.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew even if an interrupted run could go on.")] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that share the work on this machine; a GPU each where there are GPUs.")
+    ] = 1,
+    label: Annotated[
+        str | None, typer.Option(help="Of a table: the column that says which rows are ordinary; it is not modelled.")
+    ] = None,
+    ordinary: Annotated[
+        str | None, typer.Option(help="Its value in ordinary rows. They are modelled; the others are the anomalies.")
+    ] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Of a table: a column to leave out; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of a table: the bundle's name.", show_default="the file's")] = None,
+    recipe_only: Annotated[
+        bool, typer.Option("--recipe-only", help="Of a table: write the recipe and stop, to look at it first.")
+    ] = False,
 ) -> None:
-    """Train a recipe into a bundle. A run that was interrupted goes on where it stopped."""
+    """Train a recipe into a bundle. A run that was interrupted goes on where it stopped.
+
+    Given a table instead of a recipe, it looks at the columns, says what it takes each of them for, writes a recipe
+    NAME.yaml into the current folder (never over another one), and trains that. Edit the recipe where it is mistaken,
+    and train it with: nonesuch train NAME.yaml --data FOLDER_OF_THE_TABLE.
+
+    Several machines share the work under torchrun: torchrun --nnodes 2 … -m commands.main train RECIPE on each. A batch
+    is the recipe's whatever the number of processes: each has its part of it.
+    """
+    from training import processes as others
     from training import train as training
-    from training.errors import TrainingError, TrainingInputError
+    from training.draft import ENDINGS
+    from training.errors import RecipeError, TrainingError, TrainingInputError
     from training.export import ExportError
     from training.progress import Reporter
     from training.report import trained_table
 
     reporter = Reporter()
+    options = {"label": label, "ordinary": ordinary, "drop": drop, "name": name, "recipe-only": recipe_only}
+    helpers = others.Helpers()
     try:
-        trained = training.train(recipe, data_root=data, out=out, runs=runs, fresh=fresh, reporter=reporter)
+        if recipe.name.lower().endswith(ENDINGS):
+            if others.expected() > 1:
+                raise RecipeError(f"{recipe}: several processes train a recipe; write one first with --recipe-only")
+            recipe, data = _drafted(recipe, data, label, ordinary, drop or [], name, reporter)
+            if recipe_only:
+                return
+        elif given := [option for option, value in options.items() if value]:
+            raise RecipeError(f"{recipe}: --{given[0]} goes with a table, not with a recipe: edit the recipe instead")
+        if processes > 1:
+            paths = [f"--data={data}", f"--out={out}", f"--runs={runs}"]
+            helpers = others.start_helpers(processes, ["train", str(recipe), *paths])
+        with others.join():
+            if others.rank() > 0:
+                training.help_train(recipe, data_root=data, runs=runs)
+                return
+            trained = training.train(recipe, data_root=data, out=out, runs=runs, fresh=fresh, reporter=reporter)
     except TrainingInputError as error:
         print(f"nonesuch train: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except others.LostProcessError as error:
+        why = helpers.why() if helpers.processes else f"process {others.rank()} lost another process ({error})"
+        print(f"nonesuch train: {recipe}: {why}; the same command goes on where the run stopped", file=sys.stderr)
+        raise typer.Exit(1) from None
     except (TrainingError, ExportError) as error:
         print(f"nonesuch train: {recipe}: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -44,5 +94,29 @@ def train(
     except OSError as error:
         print(f"nonesuch train: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    finally:
+        helpers.end()
     reporter.console.print(trained_table(trained))
     reporter.line(str(trained.bundle.folder))
+
+
+def _drafted(
+    table: Path,
+    data: Path,
+    label: str | None,
+    ordinary: str | None,
+    drop: list[str],
+    name: str | None,
+    reporter: Reporter,
+) -> tuple[Path, Path]:
+    """Write a recipe for a table, and show it: the recipe and its data folder."""
+    from training.draft import draft_recipe, findings_table, write_draft
+
+    draft = draft_recipe(table, data_root=data, label=label, ordinary=ordinary, drop=drop, name=name)
+    path, remark = write_draft(draft, Path())
+    reporter.console.print(findings_table(draft))
+    reporter.line(f"family: {draft.family}")
+    reporter.line(f"recipe: {path}" + (f" ({remark})" if remark else ""))
+    reporter.line("".join(f"    {line}\n" for line in draft.text.splitlines()))
+    reporter.line(f"to train it after editing it: nonesuch train {path} --data {draft.data}")
+    return path, draft.data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from models.base import GenerativeModel
+from training import processes
 from training.checkpoints import save_weights
 from training.errors import TrainingError
 from training.recipe import Training
 
-__all__ = ["BEST", "Adapter", "FitProgress", "epoch_seed"]
+__all__ = ["BEST", "Adapter", "Batch", "FitProgress", "epoch_seed"]
 
 BEST = "best.safetensors"
+
+Batch = tuple[Tensor, Tensor, float]
+"""Rows [m, *shape], their positions [m] in the fold, and their share of the step's rows over all processes."""
 
 
 @dataclass
@@ -53,7 +58,7 @@ class Adapter(lightning.LightningModule):
         self._groups = _parameter_groups(model)
         self._epoch_losses: dict[str, float] = {}
         self._epoch_steps = 0
-        self._validation: list[tuple[float, int]] = []
+        self._validation: list[tuple[float, float]] = []
         self._clock = time.monotonic()
 
     # -- optimisation ----------------------------------------------------------------------------------------------
@@ -71,23 +76,24 @@ class Adapter(lightning.LightningModule):
         self._epoch_losses, self._epoch_steps = {}, 0
         self._clock = time.monotonic()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+    def training_step(self, batch: Batch, batch_index: int) -> None:
         """One step of every optimiser, or none where a loss or gradient is not finite."""
         # What this step draws (dropout, say) depends on nothing before it, so that a resumed run draws the same.
-        torch.manual_seed(epoch_seed(self.seed, self.current_epoch, 1 + batch_index))
-        x, position = batch
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch, 1 + batch_index) + processes.rank())
+        x, position, share = batch
         # Positions within all epochs: no two draws of a run share an address.
         row = self.current_epoch * self.n + position
         losses = self.model.losses(x, torch.full_like(row, self.seed), row)  # type: ignore[operator]
         if set(losses.total) != set(self._groups):
             raise TrainingError(f"losses for {sorted(losses.total)}, parameters for {sorted(self._groups)}")
         last = list(losses.total)[-1]
-        gradients = {
+        gradients: dict[str, tuple[Tensor | None, ...]] = {
             name: torch.autograd.grad(loss, self._groups[name], retain_graph=name != last, allow_unused=True)
             for name, loss in losses.total.items()
         }
+        gradients, figures = _over_processes(gradients, {**losses.total, **losses.logged}, share)
         norms = {name: float(_norm(parts)) for name, parts in gradients.items()}
-        totals = {name: float(loss.detach()) for name, loss in losses.total.items()}
+        totals = {name: figures[name] for name in losses.total}
         if not all(math.isfinite(value) for value in (*totals.values(), *norms.values())):
             self.progress.skipped += 1
             return
@@ -105,8 +111,7 @@ class Adapter(lightning.LightningModule):
         self._update_average()
         self.progress.steps += 1
         self._epoch_steps += 1
-        for name, value in {**totals, **losses.logged}.items():
-            number = float(value.detach() if isinstance(value, Tensor) else value)
+        for name, number in figures.items():
             self._epoch_losses[name] = self._epoch_losses.get(name, 0.0) + number
 
     def _learning_rate(self, batch_index: int) -> float:
@@ -126,16 +131,17 @@ class Adapter(lightning.LightningModule):
 
     # -- validation --------------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Loss of one batch: minus the log-probability where the family has one, else the sum of its losses."""
-        x, position = batch
+        x, position, share = batch
         model: Any = self.average if self.average is not None else self.model
         if hasattr(model, "log_prob"):
             total = -float(model.log_prob(x).sum())
         else:
             losses = model.losses(x, torch.full_like(position, self.seed), position)
             total = float(sum(losses.total.values())) * len(x)
-        self._validation.append((total, len(x)))
+        if share:  # else it only keeps step with the other processes
+            self._validation.append((total, len(x)))
 
     @torch.no_grad()
     def on_validation_epoch_start(self) -> None:
@@ -149,14 +155,17 @@ class Adapter(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Keep the weights if they are the best so far; stop when none has been for too long."""
-        value = sum(total for total, _ in self._validation) / sum(count for _, count in self._validation)
+        sums = torch.tensor([*map(sum, zip((0.0, 0.0), *self._validation, strict=True))], dtype=torch.float64)
+        loss, count = processes.total(sums.to(self.device)).tolist()
+        value = loss / count
         self._validation.clear()
         progress, epoch = self.progress, self.current_epoch + 1
         if self._epoch_steps == 0:
             raise TrainingError(f"every step of epoch {epoch} had a loss or gradient that is not finite")
         if value < progress.best:  # NaN is not
             progress.best, progress.best_epoch = value, epoch
-            save_weights(self.average if self.average is not None else self.model, self.folder / BEST)
+            if processes.rank() == 0:
+                save_weights(self.average if self.average is not None else self.model, self.folder / BEST)
         patience = self.training_plan.patience
         stale = patience is not None and epoch - (progress.best_epoch or 0) >= patience
         progress.epochs = epoch
@@ -187,6 +196,31 @@ def _parameter_groups(model: GenerativeModel) -> dict[str, list[nn.Parameter]]:
     if groups is None:
         return {"main": [parameter for parameter in model.parameters() if parameter.requires_grad]}
     return {name: list(parameters) for name, parameters in groups().items()}
+
+
+def _over_processes(
+    gradients: dict[str, tuple[Tensor | None, ...]], figures: Mapping[str, float | Tensor], share: float
+) -> tuple[dict[str, tuple[Tensor | None, ...]], dict[str, float]]:
+    """Gradients and figures of a step over the rows of all processes: each process's, weighted by its share of them.
+
+    A loss is a mean over rows, so that this is what one process would have found in all the rows together. It is done
+    here, once, because a step may have several losses, and may be skipped; all processes skip it or none.
+    """
+    numbers = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in figures.items()}
+    if processes.count() == 1:
+        return gradients, numbers
+    found = [gradient for group in gradients.values() for gradient in group if gradient is not None]
+    told = found[0].new_tensor(list(numbers.values()))
+    flat = torch.cat([*(gradient.flatten() for gradient in found), told])
+    # Where a process has no rows of its own, what its stand-in gave is no number to add, be it ever so wrong.
+    flat = processes.total(flat * share if share else torch.zeros_like(flat))
+    *pieces, told = torch.split(flat, [*(gradient.numel() for gradient in found), len(numbers)])
+    summed = iter([piece.view_as(part).to(part.dtype) for piece, part in zip(pieces, found, strict=True)])
+    shared = {
+        name: tuple(None if gradient is None else next(summed) for gradient in group)
+        for name, group in gradients.items()
+    }
+    return shared, dict(zip(numbers, told.tolist(), strict=True))
 
 
 def _norm(gradients: tuple[Tensor | None, ...]) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import pickle
 import signal
 import time
@@ -17,25 +18,27 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.base import GenerativeModel, HasFit, HasLosses
-from training.adapter import BEST, Adapter, epoch_seed
+from training import processes
+from training.adapter import BEST, Adapter, Batch, epoch_seed
 from training.checkpoints import load_weights, save_weights, write_whole
 from training.data import Fold
 from training.errors import DataError, TrainingError
 from training.progress import Bar, Reporter
 from training.recipe import Training
 
-__all__ = ["EpochBatches", "FitReport", "fit_model"]
+__all__ = ["EpochBatches", "FitReport", "Shard", "Shards", "fit_model", "shard_of"]
 
 WEIGHTS = "model.safetensors"
 REPORT = "fit.json"
@@ -96,7 +99,7 @@ def fit_model(
         TrainingError: it diverged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / REPORT).exists():
+    if processes.agree((folder / REPORT).exists()):
         load_weights(model, folder / WEIGHTS)
         return FitReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
     started = time.monotonic()
@@ -115,8 +118,10 @@ def fit_model(
         assert validation is not None
         report = _fit_by_gradients(model, training, train, validation, seed, folder, reporter, label)
     model.eval().requires_grad_(False)
-    save_weights(model, folder / WEIGHTS)
-    write_whole(folder / REPORT, (json.dumps(asdict(report), indent=1) + "\n").encode())
+    if processes.rank() == 0:
+        save_weights(model, folder / WEIGHTS)
+        write_whole(folder / REPORT, (json.dumps(asdict(report), indent=1) + "\n").encode())
+    processes.wait()
     return report
 
 
@@ -140,23 +145,20 @@ def _fit_by_gradients(
         trainer = lightning.Trainer(
             max_epochs=training.max_epochs,
             accelerator="gpu" if torch.cuda.is_available() else "cpu",
-            devices=1,
-            precision="32-true" if training.precision == "32" else training.precision,
+            **_places(),
+            precision=_precision(training, reporter, label),
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
             callbacks=[_EveryEpoch(resume, bar)],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            use_distributed_sampler=False,
             default_root_dir=folder,
         )
-        batches = DataLoader(_Rows(train), batch_size=None, sampler=EpochBatches(len(train), training.batch_size, seed))
-        starts = range(0, len(validation), _VALIDATION_BATCH)
-        whole = DataLoader(
-            _Rows(validation),
-            batch_size=None,
-            sampler=[list(range(start, min(start + _VALIDATION_BATCH, len(validation)))) for start in starts],
-        )
+        order = EpochBatches(len(train), training.batch_size, seed)
+        batches = DataLoader(_Rows(train), batch_size=None, sampler=Shards(order))
+        whole = DataLoader(_Rows(validation), batch_size=None, sampler=_validation_shards(len(validation)))
         done = 0
         state = _read_resume_file(resume, adapter, reporter)
         if state is not None:
@@ -170,9 +172,14 @@ def _fit_by_gradients(
             except SystemExit:  # Lightning turns Ctrl-C into this, and the signal off
                 signal.signal(signal.SIGINT, on_interrupt)
                 raise KeyboardInterrupt from None
+            except RuntimeError as error:
+                if processes.lost_process(error):
+                    raise processes.LostProcessError(f"{label}: {' '.join(str(error).split())}") from None
+                raise
     progress = adapter.progress
     if progress.best_epoch is None:
         raise TrainingError(f"{label}: no epoch ended with a finite validation loss; lower the learning rate")
+    processes.wait()  # until the first has written them
     load_weights(model.cpu(), folder / BEST)
     return FitReport(
         epochs=progress.epochs,
@@ -183,6 +190,26 @@ def _fit_by_gradients(
         seconds=progress.seconds,
         resumed_at=done,
     )
+
+
+def _places() -> dict[str, Any]:
+    """Where the Trainer runs: on one device, or as one of several processes that exist already."""
+    if processes.count() == 1:
+        return {"devices": 1}
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count()))
+    # Gradients are added up by the adapter, which calls no backward(): this strategy starts all processes with the same
+    # weights, and keeps running statistics, which are buffers, alike.
+    strategy = DDPStrategy(cluster_environment=TorchElasticEnvironment())
+    return {"devices": here, "num_nodes": processes.count() // here, "strategy": strategy}
+
+
+def _precision(training: Training, reporter: Reporter, label: str) -> Any:
+    if training.precision == "32":
+        return "32-true"
+    if not torch.cuda.is_available():
+        reporter.line(f"  {label}: {training.precision} is for a GPU, and there is none: 32 bits instead")
+        return "32-true"
+    return training.precision
 
 
 def _read_resume_file(path: Path, adapter: Adapter, reporter: Reporter) -> dict[str, Any] | None:
@@ -199,7 +226,9 @@ def _read_resume_file(path: Path, adapter: Adapter, reporter: Reporter) -> dict[
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = f"cannot be read ({type(error).__name__})"
     reporter.line(f"  {path} {reason}: starting anew")
-    path.unlink()
+    processes.wait()  # until all have seen it
+    if processes.rank() == 0:
+        path.unlink()
     return None
 
 
@@ -216,15 +245,28 @@ class _EveryEpoch(lightning.Callback):
         assert isinstance(module, Adapter)
         progress = module.progress
         self._bar.update(progress.epochs, f"best validation {progress.best:.4f} at epoch {progress.best_epoch}")
-        if progress.finished or time.monotonic() - self._last >= _SECONDS_BETWEEN_RESUME_FILES:
+        if processes.agree(progress.finished or time.monotonic() - self._last >= _SECONDS_BETWEEN_RESUME_FILES):
             draft = self._path.with_name(f".{self._path.name}")
-            trainer.save_checkpoint(draft)
-            draft.replace(self._path)
+            trainer.save_checkpoint(draft)  # by all processes, though the first alone writes
+            if processes.rank() == 0:
+                draft.replace(self._path)
             self._last = time.monotonic()
 
 
-class _Rows(Dataset[tuple[Tensor, Tensor]]):
-    """Rows in memory, fetched a batch at a time, with their positions."""
+class Shard(NamedTuple):
+    """This process's part of a batch.
+
+    Attributes:
+        positions: of its rows; where there are fewer rows than processes, a stand-in for those that have none.
+        share: its share of the batch's rows; 0 for a stand-in.
+    """
+
+    positions: list[int]
+    share: float
+
+
+class _Rows(Dataset[Batch]):
+    """Rows in memory, fetched a shard at a time."""
 
     def __init__(self, fold: Fold):
         self._rows = torch.from_numpy(fold.rows)
@@ -232,9 +274,9 @@ class _Rows(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, positions: list[int]) -> tuple[Tensor, Tensor]:
-        index = torch.tensor(positions, dtype=torch.int64)
-        return self._rows[index], index
+    def __getitem__(self, shard: Shard) -> Batch:
+        index = torch.tensor(shard.positions, dtype=torch.int64)
+        return self._rows[index], index, shard.share
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -257,3 +299,36 @@ class EpochBatches(Sampler[list[int]]):
         order = np.random.default_rng(epoch_seed(self._seed, self._epoch, 0)).permutation(self._n)
         for start in range(0, self._n, self._batch_size):
             yield order[start : start + self._batch_size].tolist()
+
+
+def shard_of(batch: list[int], rank: int, count: int) -> Shard:
+    """A process's part of a batch: every count-th row, so that all parts together are the batch."""
+    mine = batch[rank::count]
+    return Shard(mine, len(mine) / len(batch)) if mine else Shard(batch[:1], 0.0)
+
+
+class Shards(Sampler[Shard]):
+    """This process's part of every batch; the batches are the same whatever the number of processes."""
+
+    def __init__(self, batches: EpochBatches):
+        self._batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order."""
+        self._batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Shard]:
+        for batch in self._batches:
+            yield shard_of(batch, processes.rank(), processes.count())
+
+
+def _validation_shards(n: int) -> list[Shard]:
+    """This process's batches of n validation rows: as many as every other's, the last perhaps a stand-in."""
+    starts = list(range(0, n, _VALIDATION_BATCH))
+    batches = [list(range(start, min(start + _VALIDATION_BATCH, n))) for start in starts]
+    shards = [Shard(batch, 1.0) for batch in batches[processes.rank() :: processes.count()]]
+    rounds = math.ceil(len(batches) / processes.count())
+    return shards + [Shard([0], 0.0)] * (rounds - len(shards))

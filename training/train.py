@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from torch import nn
 
 from contract.bundle import Bundle
 from contract.digest import sha256
+from models.base import GenerativeModel
 from runtime.goldens import make_goldens
+from training import processes
 from training.bundling import Parts, draft_bundle, provenance_of, ship
 from training.calibrate import calibration_scores, fit_law, law_rows, statistics
 from training.checkpoints import write_whole
@@ -25,7 +29,7 @@ from training.parity import verify_export
 from training.progress import Reporter
 from training.recipe import Recipe, build_model, load_recipe
 
-__all__ = ["Trained", "prepare_data", "train"]
+__all__ = ["Trained", "help_train", "prepare_data", "train"]
 
 _STATE = "run.json"
 
@@ -86,23 +90,16 @@ def train(
     for name, why in data.left_out.items():
         reporter.line(f"  column {name!r} {why}")
     reporter.line("  " + ", ".join(f"{name} {len(fold):,}" for name, fold in folds.named().items()))
-    torch.manual_seed(recipe.seed)
-    model = build_model(recipe, data.support)
+    model = _untrained(recipe, data)
     run = _open_run(runs / recipe.name, {"recipe": sha256(text.encode()), "data": data.sha256}, fresh, reporter)
+    processes.agree(data.sha256)  # the others wait for this, and then for the fit
 
-    reporter.line(f"fit: {recipe.family}, {sum(p.numel() for p in model.parameters()):,} parameters")
-    fit = fit_model(
-        model, recipe.training, folds.train, folds.validation, seed=recipe.seed, folder=run, reporter=reporter
-    )
-    if fit.best_epoch is not None:
-        skipped = f", {fit.skipped} steps skipped" if fit.skipped else ""
-        reporter.line(f"  epoch {fit.best_epoch} of {fit.epochs} kept, validation {fit.validation:.4f}{skipped}")
-
-    exported, law, provisional = export_model(model), None, None
-    if recipe.anomaly is not None:
+    among = f", {processes.count()} processes" if processes.count() > 1 else ""
+    reporter.line(f"fit: {recipe.family}, {sum(p.numel() for p in model.parameters()):,} parameters{among}")
+    fit, law = _fit(model, recipe, folds, run, reporter)
+    exported, provisional = export_model(model), None
+    if law is not None:
         assert folds.calibration is not None
-        reporter.line("law: of the log-probability of ordinary rows")
-        law = fit_law(model, recipe, folds, run, reporter)
         exported = export_score(law, exported)
         with torch.no_grad():
             provisional = law(torch.from_numpy(statistics(model, folds.calibration))).numpy()
@@ -134,6 +131,42 @@ def train(
     bundle = ship(parts, out, run / "draft", metrics=metrics, scores=scores, goldens=goldens)
     _write_state(run, {"recipe": sha256(text.encode()), "data": data.sha256, "bundle": str(bundle.folder)})
     return Trained(bundle, fit)
+
+
+def help_train(path: Path, *, data_root: Path, runs: Path) -> None:
+    """Do one process's part of ``train``, of which another process is in the lead: fit along, and write nothing.
+
+    Raises:
+        TrainingInputError: as for ``train``; also where the data here are not those of the process in the lead.
+        TrainingError: training diverged, or the process in the lead is gone.
+    """
+    recipe, _ = load_recipe(path)
+    data, folds = prepare_data(recipe, data_root)
+    model = _untrained(recipe, data)
+    if processes.agree(data.sha256) != data.sha256:
+        raise TrainingInputError(f"{path}: the data of process {processes.rank()} are not those of process 0")
+    _fit(model, recipe, folds, runs / recipe.name, Reporter(Console(quiet=True)))
+
+
+def _untrained(recipe: Recipe, data: Dataset) -> GenerativeModel:
+    torch.manual_seed(recipe.seed)
+    return build_model(recipe, data.support)
+
+
+def _fit(
+    model: GenerativeModel, recipe: Recipe, folds: Folds, run: Path, reporter: Reporter
+) -> tuple[FitReport, nn.Module | None]:
+    """Fit the model, and the law of its statistic if the recipe has an anomaly section."""
+    fit = fit_model(
+        model, recipe.training, folds.train, folds.validation, seed=recipe.seed, folder=run, reporter=reporter
+    )
+    if fit.best_epoch is not None:
+        skipped = f", {fit.skipped} steps skipped" if fit.skipped else ""
+        reporter.line(f"  epoch {fit.best_epoch} of {fit.epochs} kept, validation {fit.validation:.4f}{skipped}")
+    if recipe.anomaly is None:
+        return fit, None
+    reporter.line("law: of the log-probability of ordinary rows")
+    return fit, fit_law(model, recipe, folds, run, reporter)
 
 
 def _open_run(folder: Path, key: dict[str, str], fresh: bool, reporter: Reporter) -> Path:

@@ -273,7 +273,9 @@ def _by_its_values(raw: RawColumn) -> tuple[Column, str]:
     if (values == np.floor(values)).all():
         if low == 0.0 and high == 1.0:
             return _column(raw.name, "binary", missing), "0 and 1"
-        if low >= 0 and distinct <= _MOST_LEVELS and high <= _LARGEST_LEVEL and distinct == high - low + 1:
+        short = distinct <= _MOST_LEVELS and high <= _LARGEST_LEVEL and distinct == high - low + 1
+        # A count tails off; of a scale, the top is in use: a tenth of an even share is little to ask of it.
+        if low >= 0 and short and (values == high).mean() >= 0.1 / distinct:
             remark = f"a scale, {low:g} to {high:g}; if more can come, say count; if codes, categorical"
             return _column(raw.name, "ordinal", missing, levels=int(high) + 1), remark
         if low >= 0:
