@@ -14,6 +14,7 @@ __all__ = [
     "Data",
     "FolderData",
     "IdxData",
+    "MadeData",
     "MoonsData",
     "NpzData",
     "ParquetData",
@@ -61,6 +62,25 @@ class SklearnData(Part):
     def pictures(self) -> bool | None:
         """Whether rows are pictures; None where only the file says."""
         return self.set == "digits"
+
+
+class MadeData(Part):
+    """A table of mixed columns with holes, drawn from a law that is known."""
+
+    loader: Literal["made"]
+    table: Literal["visits", "people"] = Field(description="visits: three columns; people: twenty.")
+    n: int = Field(ge=20, le=10**7)
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows come with labels."""
+        return False
+
+    @property
+    def pictures(self) -> bool | None:
+        """Whether rows are pictures."""
+        return False
 
 
 class MoonsData(Part):
@@ -285,7 +305,8 @@ class NpzData(_Columns):
 
 
 Data = Annotated[
-    SklearnData | MoonsData | IdxData | FolderData | CsvData | ParquetData | NpzData, Field(discriminator="loader")
+    SklearnData | MoonsData | MadeData | IdxData | FolderData | CsvData | ParquetData | NpzData,
+    Field(discriminator="loader"),
 ]
 
 

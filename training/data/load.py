@@ -12,11 +12,12 @@ from training.data.bundled import breast_cancer, digits, moons
 from training.data.dataset import Array, Dataset, data_digest
 from training.data.folder import picture_folder
 from training.data.idx import idx_pictures
+from training.data.made import made_table
 from training.data.npz import npz_arrays
 from training.data.tables import table
 from training.errors import DataError
 from training.recipe import Recipe
-from training.sections import CsvData, FolderData, IdxData, MoonsData, NpzData, ParquetData, SklearnData
+from training.sections import CsvData, FolderData, IdxData, MadeData, MoonsData, NpzData, ParquetData, SklearnData
 
 __all__ = ["load_data"]
 
@@ -38,6 +39,8 @@ def load_data(recipe: Recipe, root: Path) -> Dataset:
             data = digits(recipe.data.crop)
         case MoonsData():
             data = moons(recipe.data)
+        case MadeData():
+            data = made_table(recipe.data)
         case IdxData():
             data = idx_pictures(recipe.data, root)
         case FolderData():
