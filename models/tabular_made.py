@@ -76,7 +76,7 @@ class TabularMADE(GenerativeModel):
     }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = ()
-    sample_preview: ClassVar[str] = "x"
+    sample_preview: ClassVar[str] = "drawn"
 
     levels: Tensor
     numbers: Tensor
@@ -198,14 +198,14 @@ class TabularMADE(GenerativeModel):
     @property
     def sample_state(self) -> tuple[State, ...]:
         """The columns drawn so far; missing until then."""
-        return (State(name="x", dtype="float64", shape=self.support.shape),)
+        return (State(name="drawn", dtype="float64", shape=self.support.shape),)
 
     def sample_init(self, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
-        """seed, row int64 [n] -> x = NaN float64 [n, D]."""
+        """seed, row int64 [n] -> (drawn = NaN float64 [n, D],)."""
         return (torch.full((row.shape[0], self.support.size), torch.nan, dtype=torch.float64),)
 
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        """Draw column t of each row: t int64 [n], x float64 [n, D] -> (the next x,)."""
+        """Draw column t of each row: t int64 [n], drawn float64 [n, D] -> (the next drawn,)."""
         (x,) = rest
         numbers, classes, holes = self._laws(self._features(x))
         # 32 bits each, never 0 or 1: is it missing, which component or class, and where in it.
@@ -251,9 +251,9 @@ class TabularMADE(GenerativeModel):
         for layer in self.layers:
             h = functional.dropout(layer(h).relu(), self.dropout, self.training)
         out = (self.last(h) + self.direct(features)).double()
-        c, m, k = len(self.numbers), len(self.classes), self.components
-        numbers = out[:, : c * 3 * k].reshape(-1, c, 3, k)
-        classes = out[:, c * 3 * k : c * 3 * k + m * self.most].reshape(-1, m, self.most)
+        n, c, m, k = out.shape[0], len(self.numbers), len(self.classes), self.components
+        numbers = out[:, : c * 3 * k].reshape(n, c, 3, k)
+        classes = out[:, c * 3 * k : c * 3 * k + m * self.most].reshape(n, m, self.most)
         impossible = torch.arange(self.most, device=out.device) >= self.levels[:, None]
         return numbers, classes.masked_fill(impossible, _IMPOSSIBLE), out[:, c * 3 * k + m * self.most :]
 
