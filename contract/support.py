@@ -22,6 +22,7 @@ ColumnKind = Literal["real", "positive", "binary", "ordinal", "count", "categori
 BaseMeasure = Literal["lebesgue", "counting"]
 Array = NDArray[Any]
 
+_MOST_LISTED = 12  # categories in an error message
 _NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
@@ -71,7 +72,7 @@ class Column(BaseModel):
             "binary": "0 or 1",
             "ordinal": f"a whole number from 0 to {(self.levels or 1) - 1}",
             "count": "a whole number of 0 or more",
-            "categorical": f"one of {', '.join(repr(c) for c in self.categories or ())}",
+            "categorical": _one_of(self.categories or ()),
         }[self.kind]
         return f"{words}, or null" if self.missing_allowed else words
 
@@ -241,7 +242,7 @@ class Support(BaseModel):
                 raise InputError(row=row, expected="an object with a value for each column", got=_words(record))
             for index, column in enumerate(self.columns):
                 if column.name in record:
-                    values[row, index] = self._number(record[column.name], row, index)
+                    values[row, index] = self._number(_as_label(record[column.name], column), row, index)
                 elif column.missing_allowed:
                     values[row, index] = np.nan
                 else:
@@ -316,6 +317,21 @@ class Support(BaseModel):
     def _unexpected(self, row: int, index: int, value: Any) -> InputError:
         column = self.column_at(index)
         return InputError(row=row, column=self.label(index), expected=column.expected, got=_words(value))
+
+
+def _as_label(value: Any, column: Column) -> Any:
+    """A record holds labels: where these are numbers, as in a column of codes, a number is a label and no index."""
+    if column.categories is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    spelt = f"{value:g}" if abs(value) < 1e6 else repr(value)
+    return spelt if spelt in column.categories else value
+
+
+def _one_of(categories: Sequence[str]) -> str:
+    if len(categories) <= _MOST_LISTED:
+        return f"one of {', '.join(map(repr, categories))}"
+    some = ", ".join(map(repr, categories[:_MOST_LISTED]))
+    return f"one of its {len(categories)} categories: {some}, …"
 
 
 def _reader(column: Column) -> Any:

@@ -188,6 +188,29 @@ MUTANTS = [
         _family("the_best_weights_are_the_ones_that_ship", "realnvp"),
         the_last_weights_are_kept=("if value < progress.best:", "if value == value:"),
     ),
+    *_in(
+        "training/adapter.py",
+        "tests/training/test_distributed.py::test_two_processes_take_the_steps_of_one",
+        a_process_weighs_its_part_as_the_whole=("flat * share if share else", "flat if share else"),
+        a_stand_in_counts=("flat * share if share else torch.zeros_like(flat)", "flat * max(share, 0.1)"),
+    ),
+    *_in(
+        "training/data/dataset.py",
+        "tests/training/test_folds.py",
+        labels_stay_behind=("self.labels[which])", "self.labels[: len(self.rows[which])])"),
+    ),
+    *_in(
+        "training/data/columns.py",
+        "tests/training/data/test_tables.py",
+        any_value_is_taken=(
+            "np.append(good, column.missing_allowed)",
+            "np.append(good | True, column.missing_allowed)",
+        ),
+        categories_follow_the_file=(
+            "return sorted(raw.words[word] for word in words)",
+            "return [raw.words[word] for word in words]",
+        ),
+    ),
     # -- anomaly scores ---------------------------------------------------------------------------------------------
     *_in(
         "contract/conformal.py",

@@ -92,9 +92,7 @@ def draft_recipe(
             raise DataError(f"{path}: --ordinary: no label {ordinary!r}; column {label!r} has {', '.join(known[:20])}")
         mask = codes == known.index(ordinary)
     if mask.sum() < _FEWEST_ROWS:
-        raise DataError(
-            f"{path}: {mask.sum()} ordinary rows; at least {_FEWEST_ROWS} are needed to train and to measure"
-        )
+        raise DataError(f"{path}: {mask.sum()} rows to model; at least {_FEWEST_ROWS} are needed to train and measure")
     findings = findings_of(raw, {}, drop, label, mask)
     rows, support = tabulate(raw, findings)
     rows = rows[mask]

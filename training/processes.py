@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import IO, TypeVar
 
 import torch
@@ -41,6 +42,7 @@ __all__ = [
 T = TypeVar("T")
 
 _SECONDS_TO_END = 10.0
+_LONGEST_WAIT = timedelta(minutes=10)  # for a process that has not come yet, or has stopped without ending
 
 
 class LostProcessError(TrainingError):
@@ -104,7 +106,8 @@ def join() -> Iterator[None]:
         if here > torch.cuda.device_count():
             raise TrainingInputError(f"{here} processes for {torch.cuda.device_count()} GPUs: each needs one")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=_LONGEST_WAIT)
     try:
         yield
     finally:

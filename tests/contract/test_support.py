@@ -349,3 +349,20 @@ def test_an_incoherent_support_is_refused() -> None:
         Support(shape=(1,))
     with pytest.raises(ValidationError, match="either columns or an element"):
         Support(shape=(1,), columns=(column,), element=column)
+
+
+def test_a_long_list_of_categories_is_cut_short() -> None:
+    column = Column(name="c", kind="categorical", base_measure="counting", categories=tuple(map(str, range(13))))
+    assert column.expected.startswith("one of its 13 categories: '0', '1', ")
+    assert column.expected.endswith("'11', …")
+    shorter = column.model_copy(update={"categories": ("a", "b")})
+    assert shorter.expected == "one of 'a', 'b'"
+
+
+def test_in_a_record_a_number_is_a_label_and_in_a_row_an_index() -> None:
+    column = Column(name="c", kind="categorical", base_measure="counting", categories=("1", "2", "2.5", "x"))
+    support = Support(shape=(1,), columns=(column,))
+    records = [{"c": value} for value in (1, "1", 2.0, 2.5, "x")]
+    assert support.records_to_array(records)[:, 0].tolist() == [0, 0, 1, 2, 3]
+    assert support.rows_to_array([[1], [2.0]])[:, 0].tolist() == [1, 2]
+    assert support.records_to_array([{"c": 3}])[:, 0].tolist() == [3]

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.bundle import list_versions, open_bundle
 from tests.training.runs import ROOT, write_recipe
+from training import processes
+from training.errors import TrainingInputError
 from training.loop import shard_of
 from training.recipe import load_recipe
 from training.train import Trained
@@ -138,18 +141,18 @@ def test_what_is_wrong_with_the_recipe_is_said_once(tmp_path: Path) -> None:
     assert not (tmp_path / "bundles").exists()
 
 
-@pytest.mark.parametrize(
-    ("variables", "options", "message"),
-    [
-        ({"WORLD_SIZE": "2"}, [], "WORLD_SIZE is 2, but RANK is not set: start it by torchrun"),
-        ({"WORLD_SIZE": "2"}, ["--processes", "2"], "--processes: torchrun has started several processes already"),
-    ],
-)
-def test_an_environment_that_makes_no_sense(
-    tmp_path: Path, variables: dict[str, str], options: list[str], message: str
-) -> None:
-    command = [sys.executable, "-m", "commands.main", "train", str(REALNVP), *options]
-    done = subprocess.run(command, cwd=tmp_path, env={**ENVIRONMENT, **variables}, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"nonesuch train: {message}")
-    assert done.stderr.count("\n") == 1
+def test_an_environment_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(TrainingInputError, match="WORLD_SIZE is 2, but RANK is not set: start it by torchrun"):
+        processes.join().__enter__()
+    with pytest.raises(TrainingInputError, match="--processes: torchrun has started several processes already"):
+        processes.start_helpers(2, [])
+
+
+def test_alone_a_process_agrees_with_itself() -> None:
+    values = torch.tensor([1.0, 2.0])
+    assert (processes.rank(), processes.count(), processes.agree("x")) == (0, 1, "x")
+    assert torch.equal(processes.total(values), torch.tensor([1.0, 2.0]))
+    assert not processes.lost_process(RuntimeError("gloo: connection closed by peer"))

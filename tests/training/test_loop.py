@@ -252,6 +252,16 @@ def test_the_cosine_schedule_ends_near_nothing(tmp_path: Path) -> None:
     assert rate == pytest.approx(0.05 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is mixed")
+def test_mixed_precision_without_a_gpu_is_said_and_not_done(tmp_path: Path) -> None:
+    said = io.StringIO()
+    plan = PLAN.model_copy(update={"precision": "bf16-mixed", "max_epochs": 2})
+    mixed, _ = fit(tmp_path / "mixed", plan, reporter=Reporter(Console(file=said, width=300)))
+    assert "bf16-mixed is for a GPU, and there is none: 32 bits instead" in said.getvalue()
+    plain, _ = fit(tmp_path / "plain", PLAN.model_copy(update={"max_epochs": 2}))
+    assert torch.equal(mixed.mean, plain.mean)
+
+
 class Players(GenerativeModel):
     """Two players who pull one parameter each, and read the other's."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +39,36 @@ def npz_arrays(spec: NpzData, root: Path, ordinary: str | None) -> Dataset:
     test = None if test_path is None else _rows(test_path, test_arrays, spec)
     if test is not None and (test.shape[1:], test.dtype) != (rows.shape[1:], rows.dtype):
         raise DataError(f"{test_path}: rows of {_words(test)}, but those of {path} are {_words(rows)}")
-    data = Dataset(rows, Support(shape=(1,), element=_PIXEL), spec.description, test=test)
+    labels = test_labels = label_names = None
     if spec.labels is not None:
-        names = _names(path, arrays, spec.label_names, "label_names")
-        labels, names = _labels(path, arrays, spec, len(rows), names)
-        test_labels = None
+        named = _names(path, arrays, spec.label_names, "label_names")
+        labels, label_names = _labels(path, arrays, spec, len(rows), named)
         if test is not None and test_path is not None:
-            test_labels, _ = _labels(test_path, test_arrays, spec, len(test), names)
-        data = replace(data, labels=labels, test_labels=test_labels, label_names=names)
+            test_labels, _ = _labels(test_path, test_arrays, spec, len(test), label_names)
+    left_out: dict[str, str] = {}
     if rows.ndim > 2:
-        return replace(data, support=_pictures(path, rows, spec))
-    return _as_table(path, data, spec, _names(path, arrays, spec.names, "names"), ordinary)
+        support = _pictures(path, rows, spec)
+    else:
+        mask = np.ones(len(rows), dtype=np.bool_)
+        if labels is not None and label_names is not None and ordinary in label_names:
+            mask = labels == label_names.index(ordinary)
+        table = _table(path, rows, _names(path, arrays, spec.names, "names"))
+        findings = findings_of(table, spec.columns, spec.drop, None, mask)
+        rows, support = tabulate(table, findings)
+        if test is not None and test_path is not None:
+            names = tuple(column.name for column in table.columns)
+            test, _ = tabulate(_table(test_path, test, names), [f for f in findings if f.column is not None])
+        left_out = {finding.name: finding.remark for finding in findings if finding.column is None}
+    return Dataset(
+        rows=rows,
+        support=support,
+        description=spec.description,
+        test=test,
+        labels=labels,
+        test_labels=test_labels,
+        label_names=label_names,
+        left_out=left_out,
+    )
 
 
 def read_arrays(path: Path, keys: Sequence[str | None]) -> dict[str | None, Array]:
@@ -76,9 +94,6 @@ def read_arrays(path: Path, keys: Sequence[str | None]) -> dict[str | None, Arra
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
-_PIXEL = Column(name="pixel", kind="real", base_measure="lebesgue")
-
-
 def _rows(path: Path, arrays: dict[str | None, Array], spec: NpzData) -> Array:
     rows = arrays[spec.rows]
     if rows.dtype.kind not in "biuf" or rows.ndim not in (2, 3, 4) or 0 in rows.shape:
@@ -102,28 +117,11 @@ def _pictures(path: Path, rows: Array, spec: NpzData) -> Support:
     return picture_support(rows.shape[1:], levels=256)
 
 
-def _as_table(path: Path, data: Dataset, spec: NpzData, names: tuple[str, ...] | None, ordinary: str | None) -> Dataset:
-    d = data.rows.shape[1]
-    if names is None:
-        names = tuple(f"x{index}" for index in range(d))
+def _table(path: Path, rows: Array, names: tuple[str, ...] | None) -> RawTable:
+    d = rows.shape[1]
+    names = names if names is not None else tuple(f"x{index}" for index in range(d))
     if len(names) != d:
         raise DataError(f"{path}: names: {len(names)} names for {d} columns")
-    raw = _raw(path, data.rows, names)
-    mask = np.ones(len(data.rows), dtype=np.bool_)
-    if data.labels is not None and ordinary in (data.label_names or ()):
-        mask = data.labels == (data.label_names or ()).index(ordinary or "")
-    findings = findings_of(raw, spec.columns, spec.drop, None, mask)
-    rows, support = tabulate(raw, findings)
-    test = data.test
-    if test is not None:
-        assert spec.test is not None
-        other = _raw(path.parent / Path(spec.test).name, test, names)
-        test, _ = tabulate(other, [finding for finding in findings if finding.column is not None])
-    left_out = {finding.name: finding.remark for finding in findings if finding.column is None}
-    return replace(data, rows=rows, test=test, support=support, left_out=left_out)
-
-
-def _raw(path: Path, rows: Array, names: tuple[str, ...]) -> RawTable:
     columns = tuple(from_numbers(name, rows[:, i].astype(np.float64)) for i, name in enumerate(names))
     return RawTable(path, columns, len(rows), lambda row: f"{path}: row {row + 1}")
 
