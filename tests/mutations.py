@@ -233,8 +233,41 @@ MUTANTS = [
         "service/operations.py",
         "tests/service/test_answers.py",
         samples_begin_at_row_zero=("np.arange(start, start + n, dtype=np.int64)", "np.arange(n, dtype=np.int64)"),
+    ),
+    *_in(
+        "service/answers.py",
+        "tests/service/test_answers.py",
         bits_per_dimension_are_nats=("/ (-log(2.0) * support.size)", "/ -float(support.size)"),
-        an_alarm_needs_a_rank_below_k=("rank <= k if k else None", "rank < k if k else None"),
+        an_alarm_needs_a_rank_below_k=("np.less_equal(rank, k) if k else None", "np.less(rank, k) if k else None"),
+    ),
+    *_in(
+        "models/tabular_made.py",
+        "tests/models/test_tabular_made.py",
+        tabular_made_sees_itself=(
+            "(outputs[:, None] + 1 > features).float()",
+            "(outputs[:, None] + 1 >= features).float()",
+        ),
+        a_cell_is_not_divided_by_its_width=(
+            "row_logsumexp(log_weight + cell) - per",
+            "row_logsumexp(log_weight + cell)",
+        ),
+        missing_is_free=("terms.append(-row_sum(full_lanes(_softplus, -odds)))", "terms.append(0.0 * row_sum(odds))"),
+        the_slope_is_dropped=("row_logsumexp(log_weight + point) + slope", "row_logsumexp(log_weight + point)"),
+    ),
+    *_in(
+        "models/nets/importance.py",
+        "tests/models/test_importance.py",
+        the_mean_of_weights_is_their_sum=("mean = weights / count", "mean = weights"),
+        draws_ignore_their_number=(
+            "self.model).log_weight(x, seed, row, t, ",
+            "self.model).log_weight(x, seed, row, 0 * t, ",
+        ),
+    ),
+    *_in(
+        "service/api/fast_json.py",
+        "tests/service/test_fast_path.py",
+        large_bodies_may_nest=('if not n or body.count(b"[") != n + 1:', "if not n:"),
+        rows_of_any_length=("if left or not width or any(len(row) != width for row in rows):", "if left or not width:"),
     ),
     *_in(
         "service/web/samples.py",

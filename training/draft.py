@@ -29,6 +29,10 @@ ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 _FEWEST_ROWS = 60  # of fewer, a fold would hold a handful
 _COARSE = 0.1  # a rounded column is no continuous one beyond this share of its standard deviation
+_MODELS: dict[str, dict[str, Any]] = {
+    "realnvp": {"preprocess": "whiten", "layers": 8, "hidden": [64, 64]},
+    "tabular-made": {"hidden": [64, 64], "components": 5, "dropout": 0.2},
+}
 _STEPS = 8000  # of optimisation, for a narrow table: a few minutes on two cores
 
 
@@ -251,7 +255,7 @@ def _text(
         "data": section,
     }
     recipe |= {"ordinary": ordinary} if ordinary is not None else {}
-    recipe |= {"model": {"preprocess": "whiten", "layers": 8, "hidden": [64, 64]}} if family == "realnvp" else {}
+    recipe["model"] = _MODELS[family]
     recipe |= {"training": budget(n, len(kept)), "anomaly": {"rows": rows}, "seed": 0}
     gone = {f.name: f.remark.removeprefix("left out: ") for f in findings if f.column is None}
     lines = [f"# Drafted from {raw.path.name}; edit it and train it again."]
