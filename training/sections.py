@@ -278,6 +278,11 @@ class NpzData(_Columns):
     names: str | tuple[str, ...] | None = Field(
         default=None, description="Names of a table's columns, or the key of an array of them; x0, x1 … if absent."
     )
+    shift: dict[str, float] = Field(
+        default={},
+        description="Added to a column that the source stores centred, by its name; the sum is rounded to the "
+        "column's resolution, and to whole numbers where its kind asks for them.",
+    )
 
     @model_validator(mode="after")
     def _keys(self) -> Self:
@@ -288,6 +293,9 @@ class NpzData(_Columns):
             raise ValueError("rows: the key of the array that holds the rows")
         if self.label_names is not None and self.labels is None:
             raise ValueError("label_names come with labels")
+        for name in self.shift:
+            if name not in self.columns:
+                raise ValueError(f"shift: the kind of {name!r} must be given among columns")
         for field in ("label_names", "names"):
             given = getattr(self, field)
             _all_different(field, given if isinstance(given, tuple) else None)

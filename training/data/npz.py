@@ -5,12 +5,14 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from contract.support import Column, Support
+from training.data.columns import RawColumn
 from training.data.dataset import Array, Dataset, Labels, picture_support
 from training.data.tables import RawTable, findings_of, from_numbers, tabulate
 from training.errors import DataError
@@ -52,12 +54,12 @@ def npz_arrays(spec: NpzData, root: Path, ordinary: str | None) -> Dataset:
         mask = np.ones(len(rows), dtype=np.bool_)
         if labels is not None and label_names is not None and ordinary in label_names:
             mask = labels == label_names.index(ordinary)
-        table = _table(path, rows, _names(path, arrays, spec.names, "names"))
+        table = _table(path, rows, _names(path, arrays, spec.names, "names"), spec)
         findings = findings_of(table, spec.columns, spec.drop, None, mask)
         rows, support = tabulate(table, findings)
         if test is not None and test_path is not None:
             names = tuple(column.name for column in table.columns)
-            test, _ = tabulate(_table(test_path, test, names), [f for f in findings if f.column is not None])
+            test, _ = tabulate(_table(test_path, test, names, spec), [f for f in findings if f.column is not None])
         left_out = {finding.name: finding.remark for finding in findings if finding.column is None}
     return Dataset(
         rows=rows,
@@ -117,13 +119,28 @@ def _pictures(path: Path, rows: Array, spec: NpzData) -> Support:
     return picture_support(rows.shape[1:], levels=256)
 
 
-def _table(path: Path, rows: Array, names: tuple[str, ...] | None) -> RawTable:
+def _table(path: Path, rows: Array, names: tuple[str, ...] | None, spec: NpzData) -> RawTable:
     d = rows.shape[1]
     names = names if names is not None else tuple(f"x{index}" for index in range(d))
     if len(names) != d:
         raise DataError(f"{path}: names: {len(names)} names for {d} columns")
-    columns = tuple(from_numbers(name, rows[:, i].astype(np.float64)) for i, name in enumerate(names))
+    columns = tuple(_column(name, rows[:, i].astype(np.float64), spec) for i, name in enumerate(names))
     return RawTable(path, columns, len(rows), lambda row: f"{path}: row {row + 1}")
+
+
+def _column(name: str, values: Array, spec: NpzData) -> RawColumn:
+    """A column of numbers; whole numbers from 0 stand for the categories that the recipe lists."""
+    told = spec.columns.get(name)
+    if name in spec.shift and told is not None:
+        whole = told.kind not in ("real", "positive")
+        step = 1.0 if whole else told.resolution
+        values = values + spec.shift[name]
+        values = np.round(np.round(values / step) * step, 9) + 0.0 if step is not None else values
+    raw = from_numbers(name, values)
+    if told is None or told.categories is None:
+        return raw
+    places = {str(place): category for place, category in enumerate(told.categories)}
+    return replace(raw, words=tuple(places.get(word, word) for word in raw.words), type=None)
 
 
 def _labels(
