@@ -37,17 +37,17 @@ def log_partition(weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> 
         w, mine, theirs = w.T, theirs, mine
     parts = [
         torch.logsumexp(states @ mine + softplus(torch.addmm(theirs, states, w)).sum(dim=1), dim=0)
-        for states in _states(len(mine), _STATES_AT_ONCE // len(theirs))
+        for states in _states(len(mine), _STATES_AT_ONCE // len(theirs), w.device)
     ]
     return torch.logsumexp(torch.stack(parts), dim=0)
 
 
-def _states(units: int, at_once: int) -> Iterator[Tensor]:
+def _states(units: int, at_once: int, device: torch.device) -> Iterator[Tensor]:
     """All 2^units binary states, float64 [at most about at_once, units] at a time."""
     count = 2**units
     for start in range(0, count, max(1, at_once)):
-        numbers = torch.arange(start, min(count, start + max(1, at_once)))
-        yield ((numbers[:, None] >> torch.arange(units)) & 1).double()
+        numbers = torch.arange(start, min(count, start + max(1, at_once)), device=device)
+        yield ((numbers[:, None] >> torch.arange(units, device=device)) & 1).double()
 
 
 @torch.no_grad()
