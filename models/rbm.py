@@ -3,7 +3,7 @@
     p(v, h) = exp( a . v + b . h + h . W v ) / Z
     log p(x) = -F(x) - log Z,    F(v) = -a . v - sum_j softplus(b_j + W_j . v)
 
-(P. Smolensky, "Information Processing in Dynamical Systems: Foundations of Harmony Theory", 1986; F is the free energy.)
+(P. Smolensky, "Information Processing in Dynamical Systems: Foundations of Harmony Theory", 1986; F: free energy.)
 Its gradient is that of F on the data less that of F under the model's own law, which block Gibbs sampling draws from:
 
     p(h_j = 1 | v) = sigmoid(b_j + W_j . v),    p(v_i = 1 | h) = sigmoid(a_i + W_i . h)
@@ -13,6 +13,10 @@ Its gradient is that of F on the data less that of F under the model's own law, 
 - persistent contrastive divergence keeps its chains from one update to the next (T. Tieleman, "Training Restricted
   Boltzmann Machines using Approximations to the Likelihood Gradient", 2008);
 - with at most 12 units on one side every state can be counted, and the gradient is exact.
+
+The biases are trained centred, as those of E = -(v - m) . a - (h - 1/2) . b - (h - 1/2) . W (v - m), with the training
+rows' mean m: the same machines, over a better conditioned space (G. Montavon and K.-R. Müller, "Deep Boltzmann
+Machines and the Centering Trick", 2012). At the end of training they are folded into the plain ones.
 
 log Z is found once, when training is over: exactly where one side has at most 20 units, else by annealed importance
 sampling (``models/nets/partition.py``), one estimate for all rows, whose error they share.
@@ -64,6 +68,9 @@ PROBES = 16
 
 LONGEST_CHAIN = 100_000
 
+Machine = tuple[Tensor, Tensor, Tensor]
+"""W [H, D], a [D] and b [H]."""
+
 
 @register("rbm")
 class RBM(GenerativeModel):
@@ -79,6 +86,7 @@ class RBM(GenerativeModel):
         gradient: persistent contrastive divergence, contrastive divergence, or the exact gradient.
         k: block Gibbs steps for each update.
         particles: chains of persistent contrastive divergence.
+        centred: whether biases are trained centred.
         chain: steps of a sample, where the request does not say.
         ais_chains: chains of annealed importance sampling, where log Z is estimated.
         ais_steps: temperatures that each of them passes.
@@ -86,7 +94,7 @@ class RBM(GenerativeModel):
 
     refusals: ClassVar[dict[Capability, str]] = {
         "decode": "a code is the probability of each hidden unit given a row; many rows share one, and none is its row",
-        "latent": "the law of the hidden units alone is as hard to draw from as that of the rows: both come of one chain",
+        "latent": "the hidden units alone are as hard to draw as the rows: both come of one chain of many steps",
     }
     code_description: ClassVar[str] = "probability that each hidden unit is on, given the row"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = ()
@@ -96,6 +104,7 @@ class RBM(GenerativeModel):
     base_logits: Tensor
     particles: Tensor
     particle_steps: Tensor
+    centring: Tensor
     log_z: Tensor
     log_z_error: Tensor
 
@@ -107,6 +116,7 @@ class RBM(GenerativeModel):
         gradient: Literal["pcd", "cd", "exact"] = "pcd",
         k: int = 1,
         particles: int = 100,
+        centred: bool = True,
         chain: int = 1000,
         ais_chains: int = 100,
         ais_steps: int = 10_000,
@@ -131,14 +141,17 @@ class RBM(GenerativeModel):
             )
         self.gradient = gradient
         self.k = k
+        self.centred = centred
         self.chain = chain
         self.ais = (ais_chains, ais_steps)
         self.weight = nn.Parameter(0.01 * torch.randn(hidden, dims))  # W; Hinton's guide, 2012, section 8
-        self.visible_bias = nn.Parameter(torch.zeros(dims))  # a
+        self.visible_bias = nn.Parameter(torch.zeros(dims))  # a, centred until it is folded
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))  # b
+        self.folded = False
         self.register_buffer("base_logits", torch.zeros(dims))
         self.register_buffer("particles", torch.zeros(particles, dims, dtype=torch.uint8))
         self.register_buffer("particle_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("centring", torch.zeros(()))  # 1 while biases are centred
         self.register_buffer("log_z", torch.tensor(torch.nan, dtype=torch.float64))
         self.register_buffer("log_z_error", torch.tensor(torch.nan, dtype=torch.float64))
 
@@ -161,6 +174,7 @@ class RBM(GenerativeModel):
         odds = ((on * len(x) + 0.5) / ((1 - on) * len(x) + 0.5)).log()  # Haldane-Anscombe: finite at 0 and 1
         self.base_logits.copy_(odds)
         self.visible_bias.copy_(odds)
+        self.centring.fill_(self.centred)
         row = torch.arange(len(self.particles))
         self.particles.copy_(self._first(address(torch.zeros_like(row), row)))
         self.particle_steps.zero_()
@@ -171,14 +185,14 @@ class RBM(GenerativeModel):
         (seed, row), int64 [n], address the chains of contrastive divergence; particle i has row i of the seed, and its
         steps count on over all updates.
         """
-        rows = self._flat(x)
-        energy = self._energy(rows)
+        rows, machine = self._flat(x), self._machine()
+        energy = _mean_energy(machine, rows)
         if self.gradient == "exact":
-            loss = energy + log_partition(self.weight, self.visible_bias, self.hidden_bias)
+            loss = energy + log_partition(*machine)
             return Losses(total={"main": loss}, logged={"nll": loss.detach()})
         with torch.no_grad():
             fantasy = self._walk(rows, address(seed, row), 0) if self.gradient == "cd" else self._walk_on(seed)
-        gap = energy - self._energy(fantasy)
+        gap = energy - _mean_energy(machine, fantasy)
         return Losses(total={"main": gap}, logged={"free_energy": energy.detach()})
 
     def validation_loss(self, x: Tensor, seed: Tensor, row: Tensor) -> Tensor:
@@ -189,18 +203,19 @@ class RBM(GenerativeModel):
         it needs no Z, and like the likelihood it is largest on average at the law of the data (J. Besag, "Statistical
         Analysis of Non-Lattice Data", 1975). It is not the log-probability, and never served as one.
         """
-        rows = self._flat(x)
-        if min(self.weight.shape) <= SMALL:
-            return self.free_energy(x) + log_partition(self.weight, self.visible_bias, self.hidden_bias)
+        rows, machine = self._flat(x), self._machine()
+        weight, visible_bias, _ = machine
+        if min(weight.shape) <= SMALL:
+            return self.free_energy(x) + log_partition(*machine)
         dims = self.support.size
         probe = (uniform_from(stream_state(address(seed, row), Stream.PROBE), PROBES) * dims).long()  # [n, PROBES]
-        field = self._field(rows)
+        field = _field(machine, rows)
         before = functional.softplus(field)
         total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         for here in probe.clamp(max=dims - 1).unbind(dim=1):
             turn = 1.0 - 2.0 * rows.gather(1, here[:, None])  # +1 where the coordinate would be switched on
-            after = functional.softplus(torch.addcmul(field, turn, self.weight.T[here]))
-            gain = turn[:, 0] * self.visible_bias[here] + (after - before).sum(dim=1)  # F(x) - F(x with it turned)
+            after = functional.softplus(torch.addcmul(field, turn, weight.T[here]))
+            gain = turn[:, 0] * visible_bias[here] + (after - before).sum(dim=1)  # F(x) - F(x with it turned)
             total += functional.softplus(gain)
         return total * (dims / PROBES)
 
@@ -211,11 +226,12 @@ class RBM(GenerativeModel):
 
     @torch.no_grad()
     def finish(self, progress: Callable[[int], None] = lambda done: None) -> str:
-        """Round the weights, and find log Z of what they are then; says what it found.
+        """Fold the offsets into the biases, round, and find log Z of what is left; says what it found.
 
         A weight is rounded to a multiple of 2^-e, with e so large that every sum of weights into a unit is still below
         2^24 such multiples: float32 holds it exactly.
         """
+        self.bake()
         magnitude = self.weight.abs()
         largest = max(
             (self.hidden_bias.abs() + magnitude.sum(dim=1)).max().item(),
@@ -238,6 +254,15 @@ class RBM(GenerativeModel):
         self.log_z.fill_(value)
         self.log_z_error.fill_(error)
         return f"log Z = {value:.2f} ± {error:.2g}, by {chains} chains over {steps:,} temperatures"
+
+    @torch.no_grad()
+    def bake(self) -> None:
+        """Fold the offsets into the biases for good. Training ends here."""
+        _, visible_bias, hidden_bias = self._machine()
+        self.visible_bias.copy_(visible_bias)
+        self.hidden_bias.copy_(hidden_bias)
+        self.centring.zero_()
+        self.folded = True
 
     # -- log-probability -----------------------------------------------------------------------------------------
 
@@ -269,12 +294,12 @@ class RBM(GenerativeModel):
 
     def free_energy(self, x: Tensor) -> Tensor:
         """F(x) in nats: x [n, *shape] -> float64 [n]."""
-        rows = self._flat(x)
-        return -row_sum((rows * self.visible_bias).double()) - row_sum(softplus(self._field(rows).double()))
+        rows, machine = self._flat(x), self._machine()
+        return -row_sum((rows * machine[1]).double()) - row_sum(softplus(_field(machine, rows)))
 
     def encode(self, x: Tensor) -> Tensor:
         """p(h_j = 1 given x) of each hidden unit: x [n, *shape] -> float64 [n, H]."""
-        return _sigmoid(self._field(self._flat(x)))
+        return _sigmoid(_field(self._machine(), self._flat(x)))
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -301,7 +326,7 @@ class RBM(GenerativeModel):
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """One block Gibbs step, hidden units and then visible ones: addresses and t int64 [n], state -> next state."""
         addresses, visible = rest
-        return addresses, self._gibbs(visible, addresses, t)
+        return addresses, _gibbs(self._machine(), visible, addresses, t)
 
     def sample_final(self, *state: Tensor) -> Tensor:
         """The last state -> x [n, *shape]."""
@@ -313,28 +338,23 @@ class RBM(GenerativeModel):
     def _flat(self, x: Tensor) -> Tensor:
         return x.reshape(-1, self.support.size).float()  # [n, D]
 
-    def _field(self, visible: Tensor) -> Tensor:
-        return functional.linear(visible, self.weight, self.hidden_bias)  # b + W v, [n, H]
-
-    def _energy(self, visible: Tensor) -> Tensor:
-        """Mean free energy of rows [n, D], in single precision, for gradients."""
-        return -(visible @ self.visible_bias).mean() - functional.softplus(self._field(visible)).sum(dim=1).mean()
+    def _machine(self) -> Machine:
+        """W, a and b of the plain machine."""
+        if self.folded:
+            return self.weight, self.visible_bias, self.hidden_bias
+        mean = self.centring * torch.sigmoid(self.base_logits)
+        visible_bias = self.visible_bias - 0.5 * self.centring * self.weight.sum(dim=0)
+        return self.weight, visible_bias, self.hidden_bias - self.weight @ mean
 
     def _first(self, addresses: Tensor) -> Tensor:
         """Independent visible units with the training rows' rates: int64 [n] -> float32 [n, D]."""
         drawn = uniform_from(stream_state(addresses, Stream.INIT), self.support.size)
         return (drawn < torch.sigmoid(self.base_logits.double())).float()
 
-    def _gibbs(self, visible: Tensor, addresses: Tensor, t: Tensor | int) -> Tensor:
-        """Step t of the chains of the addresses: float32 [n, D], int64 [n] -> float32 [n, D]."""
-        hidden = self.weight.shape[0]
-        drawn = uniform_from(stream_state(addresses, Stream.STEP, t), hidden + self.support.size)
-        h = (drawn[:, :hidden] < _sigmoid(self._field(visible))).float()
-        return (drawn[:, hidden:] < _sigmoid(h @ self.weight + self.visible_bias)).float()
-
     def _walk(self, visible: Tensor, addresses: Tensor, start: int) -> Tensor:
+        machine = self._machine()
         for t in range(start, start + self.k):
-            visible = self._gibbs(visible, addresses, t)
+            visible = _gibbs(machine, visible, addresses, t)
         return visible
 
     def _walk_on(self, seed: Tensor) -> Tensor:
@@ -346,6 +366,26 @@ class RBM(GenerativeModel):
         self.particles.copy_(moved)
         self.particle_steps.add_(self.k)
         return moved
+
+
+def _field(machine: Machine, visible: Tensor) -> Tensor:
+    """b + W v: [n, D] -> [n, H]."""
+    weight, _, hidden_bias = machine
+    return functional.linear(visible, weight, hidden_bias)
+
+
+def _mean_energy(machine: Machine, visible: Tensor) -> Tensor:
+    """Mean free energy of rows [n, D], in single precision, for gradients."""
+    return -(visible @ machine[1]).mean() - functional.softplus(_field(machine, visible)).sum(dim=1).mean()
+
+
+def _gibbs(machine: Machine, visible: Tensor, addresses: Tensor, t: Tensor | int) -> Tensor:
+    """Step t of the chains of the addresses: float32 [n, D], int64 [n] -> float32 [n, D]."""
+    weight, visible_bias, _ = machine
+    hidden, dims = weight.shape
+    drawn = uniform_from(stream_state(addresses, Stream.STEP, t), hidden + dims)
+    h = (drawn[:, :hidden] < _sigmoid(_field(machine, visible))).float()
+    return (drawn[:, hidden:] < _sigmoid(h @ weight + visible_bias)).float()
 
 
 def _sigmoid(logits: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The one training loop: Lightning's Trainer around one adapter module, for every family.
 
-losses → optimisers → clip → moving average → validate on the whole split → keep the best → finish. A run that was killed goes
-on from its last complete epoch, in the order it would have taken: batches, dropout and the addresses of whatever a
-loss draws are functions of (seed, epoch) alone.
+losses → optimisers → clip → moving average → validate on the whole split → keep the best → finish. A run that was
+killed goes on from its last complete epoch, in the order it would have taken: batches, dropout and the addresses of
+whatever a loss draws are functions of (seed, epoch) alone.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -94,7 +95,7 @@ def annealed_log_partition(
     log_w = torch.zeros(chains, dtype=torch.float64)
     betas = inverse_temperatures(temperatures)
     tilt = (visible_bias - base_logits).double()  # [D]
-    for k, (before, beta) in enumerate(zip(betas, betas[1:], strict=False), start=1):
+    for k, (before, beta) in enumerate(pairwise(betas), start=1):
         field = torch.addmm(hidden_bias, v, weight.T)  # b + W v, [M, H]
         # The two sums are nearly equal: their difference wants double.
         wide = field.double()
@@ -111,9 +112,9 @@ def annealed_log_partition(
 
 
 def inverse_temperatures(steps: int) -> list[float]:
-    """0 = beta_0 < beta_1 < ... < beta_steps = 1, closer together towards 1 in the proportions of Salakhutdinov and Murray.
+    """0 = beta_0 < beta_1 < ... < beta_steps = 1, closer together towards 1.
 
-    500 of their 14,500 lie in [0, 0.5], 4,000 in [0.5, 0.9] and 10,000 in [0.9, 1].
+    In the proportions of Salakhutdinov and Murray: 500 in [0, 0.5], 4,000 in [0.5, 0.9], 10,000 in [0.9, 1].
 
     Example:
         >>> inverse_temperatures(29)[:3], inverse_temperatures(29)[-1]
