@@ -1,4 +1,4 @@
-"""RBM: a gradient that is one, chains that draw from the law, and a log Z that is right or says by how much it is not."""
+"""RBM: a gradient that is one, chains that draw from the law, and a log Z that is right or says how far off it is."""
 
 from __future__ import annotations
 
