@@ -26,12 +26,15 @@ __all__ = [
     "HasCode",
     "HasDecode",
     "HasEncode",
+    "HasFinish",
     "HasFit",
+    "HasFreeEnergy",
     "HasLatent",
     "HasLogProb",
     "HasLosses",
     "HasSample",
     "HasStepSampler",
+    "HasValidationLoss",
     "Losses",
     "capabilities",
     "family",
@@ -67,9 +70,6 @@ class GenerativeModel(nn.Module):
     refusals: ClassVar[dict[Capability, str]] = {}
     """Why each capability that the family lacks is absent, in the field's own terms."""
 
-    log_prob_error: OutputError | None = None
-    """The error that all log-probabilities of an ``estimate`` share, once the model is fitted."""
-
     contains_training_rows: ClassVar[bool] = False
     """Whether training rows are among the fitted parameters, so that whoever has the bundle has them."""
 
@@ -84,6 +84,11 @@ class GenerativeModel(nn.Module):
     def conditions(self) -> tuple[ProgramInput, ...]:
         """What the model can be conditioned on, one input each; their values follow the data in every method."""
         return ()
+
+    @property
+    def log_prob_error(self) -> OutputError | None:
+        """The error that all log-probabilities of an ``estimate`` share, once the model is fitted."""
+        return None
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
@@ -125,6 +130,35 @@ class HasLosses(Protocol):
 
 
 @runtime_checkable
+class HasValidationLoss(Protocol):
+    """Is stopped by a figure of its own, because minus its log-probability is not known, or too dear, in training."""
+
+    def validation_loss(self, x: Tensor, seed: Tensor, row: Tensor, *conditions: Tensor) -> Tensor:
+        """x [n, *shape] -> float64 [n], less is better; (seed, row), int64 [n], the same in every epoch."""
+        ...
+
+
+@runtime_checkable
+class HasFinish(Protocol):
+    """Has numbers that are found once, of the weights that were kept, such as an estimate of their partition function.
+
+    Whatever ``finish`` finds is a parameter or a buffer, so that it is saved with the weights and never found again.
+    """
+
+    finish_words: ClassVar[str]
+    """What it finds, for the progress bar."""
+
+    @property
+    def finish_steps(self) -> int:
+        """How far ``finish`` counts."""
+        ...
+
+    def finish(self, progress: Callable[[int], None]) -> str:
+        """Find them, telling ``progress`` the number of steps done; returns in words what was found."""
+        ...
+
+
+@runtime_checkable
 class HasFit(Protocol):
     """Fitted in closed form."""
 
@@ -137,11 +171,22 @@ class HasFit(Protocol):
 class HasLogProb(Protocol):
     """Has a log-probability, of a declared kind, in nats of the original units."""
 
-    log_prob_kind: NumberKind
-    """Of the class, or of the fitted model where it depends on its size."""
+    @property
+    def log_prob_kind(self) -> NumberKind:
+        """Of the class, or of the model where it depends on its size."""
+        ...
 
     def log_prob(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """x [n, *shape] in original units -> float64 [n]."""
+        ...
+
+
+@runtime_checkable
+class HasFreeEnergy(Protocol):
+    """Knows its log-probability as -F(x) - log Z: the free energy F is exact even where log Z is an estimate."""
+
+    def log_prob_and_free_energy(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """x [n, *shape] in original units -> log-probability and free energy, float64 [n] each, in nats."""
         ...
 
 

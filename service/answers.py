@@ -67,6 +67,8 @@ def log_prob_answer(
         body["standard_error"] = output.error.standard_error if name is None else outputs[name]
         body["error_scope"] = output.error.scope
         body["bias"] = output.error.bias
+    if "free_energy" in outputs:
+        body["free_energy"] = outputs["free_energy"]
     support = model.manifest.support
     if support.discrete:
         body["bits_per_dimension"] = values / (-log(2.0) * support.size)

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from contract.bundle import open_bundle
-from models.base import GenerativeModel
+from models.base import GenerativeModel, registry
 from runtime.model import LoadedModel, load_model
 from training.checkpoints import load_weights
 from training.folds import Folds
@@ -30,7 +31,7 @@ from training.progress import Reporter
 from training.recipe import Recipe, build_model, load_recipe
 from training.train import prepare_data, train
 
-__all__ = ["RECIPES", "TrainedFamily", "trained"]
+__all__ = ["RECIPES", "TrainedFamily", "kind_of", "trained"]
 
 RECIPES = Path(__file__).parent.parent / "recipes" / "contract"
 
@@ -88,6 +89,17 @@ def trained(name: str) -> TrainedFamily:
         folds=folds,
         fit=FitReport(**json.loads((runs / recipe.name / REPORT).read_text(encoding="utf-8"))),
     )
+
+
+@cache
+def kind_of(name: str) -> str | None:
+    """The kind of a family's log-probability; where it depends on the model's size, that of its contract recipe."""
+    kind = getattr(registry()[name], "log_prob_kind", None)
+    if not isinstance(kind, property):
+        return kind
+    recipe, _ = load_recipe(RECIPES / f"{name}.yaml")
+    model: Any = build_model(recipe, prepare_data(recipe, _folder())[0].support)
+    return str(model.log_prob_kind)
 
 
 @contextmanager

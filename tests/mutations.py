@@ -178,6 +178,53 @@ MUTANTS = [
         ),
     ),
     *_in(
+        "models/rbm.py",
+        "tests/models/test_rbm.py",
+        the_particles_start_anew_at_every_update=(
+            "self.particles.copy_(moved)",
+            "self.particles.copy_(self.particles)",
+        ),
+        the_particles_draw_the_same_numbers_again=("self.particle_steps.add_(self.k)", "self.particle_steps.add_(0)"),
+        the_offsets_are_dropped_rather_than_folded=(
+            "_, visible_bias, hidden_bias = self._machine()",
+            "_, visible_bias, hidden_bias = self.weight, self.visible_bias, self.hidden_bias",
+        ),
+        weights_are_rounded_too_finely=("math.ceil(math.log2(largest) - 23)", "math.ceil(math.log2(largest) - 29)"),
+        a_turned_coordinate_is_turned_the_other_way=("turn = 1.0 - 2.0 * rows", "turn = 2.0 * rows - 1.0"),
+        every_probe_is_the_first=("* dims).long()", "* 0).long()"),
+        visible_units_reuse_the_draws_of_the_hidden=("(drawn[:, hidden:] <", "(drawn.flip(1)[:, hidden:] <"),
+        a_chain_starts_at_even_chances=("(drawn < torch.sigmoid(self.base_logits.double()))", "(drawn < 0.5)"),
+    ),
+    *_in(
+        "models/nets/partition.py",
+        "tests/models/test_rbm.py",
+        the_base_counts_no_hidden_units=("base = len(hidden_bias) * math.log(2.0) + softplus", "base = softplus"),
+        the_error_is_one_chain_s=("(w.std() / mean).item() / math.sqrt(chains)", "(w.std() / mean).item()"),
+        weights_are_gathered_after_the_sweep_s_temperature=("softplus(before * wide)", "softplus(beta * wide - 1e-3)"),
+        the_sweep_lags_behind=("h = bernoulli(beta * field)", "h = bernoulli(field)"),
+    ),
+    *_in(
+        "training/evaluate.py",
+        "tests/service/test_rbm_over_http.py::test_the_figures_carry_the_shared_error",
+        a_shared_error_is_left_out=("math.hypot(_standard_error(values), shared)", "_standard_error(values)"),
+    ),
+    *_in(
+        "training/loop.py",
+        "tests/training/test_finish.py",
+        what_is_found_last_is_not_saved=(
+            "        if isinstance(model, HasFinish):\n            report = replace(",
+            "        if isinstance(model, HasFinish) and (folder / WEIGHTS).exists():\n            report = replace(",
+        ),
+    ),
+    *_in(
+        "training/adapter.py",
+        "tests/training/test_finish.py",
+        a_family_s_own_validation_loss_is_not_asked=(
+            "if isinstance(model, HasValidationLoss):",
+            "if not isinstance(model, GenerativeModel):",
+        ),
+    ),
+    *_in(
         "models/made.py",
         "tests/models/test_made.py",
         the_steps_ignore_the_temperature=("logit / temperature.float()", "logit / temperature.float().clamp(1, 1)"),

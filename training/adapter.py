@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.base import GenerativeModel
+from models.base import GenerativeModel, HasValidationLoss
 from training import processes
 from training.checkpoints import save_weights
 from training.errors import TrainingError
@@ -132,10 +132,12 @@ class Adapter(lightning.LightningModule):
     # -- validation --------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Loss of one batch: minus the log-probability where the family has one, else the sum of its losses."""
+        """Loss of one batch: the family's own, else minus its log-probability, else the sum of its losses."""
         x, position, share = batch
         model: Any = self.average if self.average is not None else self.model
-        if hasattr(model, "log_prob"):
+        if isinstance(model, HasValidationLoss):
+            total = float(model.validation_loss(x, torch.full_like(position, self.seed), position).sum())
+        elif hasattr(model, "log_prob"):
             total = -float(model.log_prob(x).sum())
         else:
             losses = model.losses(x, torch.full_like(position, self.seed), position)

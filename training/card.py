@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contract.capabilities import KIND_WORDS
 from contract.conformal import false_alarm_interval, smallest_p_value
 from contract.manifest import Calibration, Metric, Provenance
-from contract.programs import Program
+from contract.programs import Output, Program
 from training.recipe import Recipe
 
 __all__ = ["figure", "write_card"]
@@ -74,7 +74,7 @@ def _capabilities(programs: Mapping[str, Program], refusals: Mapping[str, str]) 
             kind = output.kind.replace("_", " ")
             meaning = next((words for known, words in KIND_WORDS.items() if known == output.kind), output.description)
             units = "" if output.units in ("data", "code", "none") else f", {output.units}"
-            parts.append(f"`{output.name}`: {kind}{units}" + (f" ({meaning})" if meaning else ""))
+            parts.append(f"`{output.name}`: {kind}{units}" + (f" ({meaning})" if meaning else "") + _error(output))
         lines.append(f"| {name} | {'; '.join(parts)} | {program.steps.default} |")
     if refusals:
         lines += ["", "It refuses:", ""]
@@ -82,10 +82,18 @@ def _capabilities(programs: Mapping[str, Program], refusals: Mapping[str, str]) 
     return "\n".join(lines)
 
 
+def _error(output: Output) -> str:
+    if output.error is None or output.error.standard_error is None:
+        return ""
+    bias = f"; {output.error.bias}" if output.error.bias else ""
+    return f", with a standard error of {output.error.standard_error:.2g} that all rows share{bias}"
+
+
 def _metrics(metrics: Sequence[Metric]) -> str:
     if not metrics:
         return "## Figures\n\nNone: the family has no number to measure."
-    lines = ["## Figures", "", "Measured with the exported graphs; ± is one standard error over rows.", ""]
+    shared = ", with the error that all rows share" if any(m.kind == "estimate" for m in metrics) else ""
+    lines = ["## Figures", "", f"Measured with the exported graphs; ± is one standard error over rows{shared}.", ""]
     lines += ["| figure | value | kind | fold | rows |", "|---|---|---|---|---|"]
     lines += [f"| {m.name} | {figure(m)} | {m.kind.replace('_', ' ')} | {m.fold} | {m.n:,} |" for m in metrics]
     return "\n".join(lines)

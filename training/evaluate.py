@@ -47,7 +47,8 @@ def measure(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> t
 
     Returns:
         Metrics with standard errors, kinds and units: mean test log-probability, bits per dimension on discrete
-        supports, false alarms and detections at ``ALARM_RATES``, and the AUROC of each label.
+        supports, false alarms and detections at ``ALARM_RATES``, and the AUROC of each label. An error that all rows of
+        an estimate share, which no number of rows makes smaller, is part of its mean's standard error.
     """
     return (*_likelihood(model, test), *_alarms(model, test, anomalies))
 
@@ -82,10 +83,11 @@ def _likelihood(model: LoadedModel, test: Fold) -> Iterator[Metric]:
     program = model.manifest.capabilities.get("log_prob")
     if program is None:
         return
-    kind = next(output.kind for output in program.outputs if output.name == "log_prob")
+    output = next(output for output in program.outputs if output.name == "log_prob")
+    shared = (output.error.standard_error if output.error is not None else None) or 0.0
     values = answers(model, "log_prob", test.rows)["log_prob"]
-    mean, error = float(values.mean()), _standard_error(values)
-    about: dict[str, Any] = {"kind": kind, "fold": "test", "n": len(values)}
+    mean, error = float(values.mean()), math.hypot(_standard_error(values), shared)
+    about: dict[str, Any] = {"kind": output.kind, "fold": "test", "n": len(values)}
     yield Metric(name="test_log_prob", value=mean, standard_error=error, units="nats", **about)
     support = model.manifest.support
     if support.discrete:

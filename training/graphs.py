@@ -19,6 +19,7 @@ from models.base import (
     GenerativeModel,
     HasBound,
     HasCode,
+    HasFreeEnergy,
     HasLatent,
     HasLogProb,
     HasSample,
@@ -43,6 +44,13 @@ _TORCH: dict[str, torch.dtype] = {
 _SEED = State(name="seed", dtype="int64")
 _ROW = State(name="row", dtype="int64")
 _T = State(name="t", dtype="int64")
+_FREE_ENERGY = Output(
+    name="free_energy",
+    dtype="float64",
+    kind="statistic",
+    units="nats",
+    description="minus the logarithm of what is proportional to the probability: log_prob = -free_energy - log Z",
+)
 
 
 class GraphModule(nn.Module):
@@ -107,6 +115,10 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
         graphs["log_prob_init"] = GraphModule(bound, "init", [x, *given], [part.name for part in state])
         graphs["log_prob_step"] = GraphModule(
             bound, "step", [x, _SEED, _ROW, _T, *given, *state], [NEXT + part.name for part in ACCUMULATORS]
+        )
+    elif isinstance(model, HasFreeEnergy):
+        graphs["log_prob"] = GraphModule(
+            model, "log_prob_and_free_energy", [x, *given], ["log_prob", _FREE_ENERGY.name]
         )
     elif "log_prob" in has:
         graphs["log_prob"] = GraphModule(model, "log_prob", [x, *given], ["log_prob"])
@@ -173,7 +185,8 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
         output = Output(
             name="log_prob", dtype="float64", kind=model.log_prob_kind, units="nats", error=model.log_prob_error
         )
-        programs["log_prob"] = Program(step="log_prob", inputs=(data, *given), outputs=(output,))
+        beside = (_FREE_ENERGY,) if isinstance(model, HasFreeEnergy) else ()
+        programs["log_prob"] = Program(step="log_prob", inputs=(data, *given), outputs=(output, *beside))
     return programs
 
 

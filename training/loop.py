@@ -1,8 +1,8 @@
 """The one training loop: Lightning's Trainer around one adapter module, for every family.
 
-losses → optimisers → clip → moving average → validate on the whole split → keep the best. A run that was killed goes
-on from its last complete epoch, in the order it would have taken: batches, dropout and the addresses of whatever a
-loss draws are functions of (seed, epoch) alone.
+losses → optimisers → clip → moving average → validate on the whole split → keep the best → finish. A run that was
+killed goes on from its last complete epoch, in the order it would have taken: batches, dropout and the addresses of
+whatever a loss draws are functions of (seed, epoch) alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.base import GenerativeModel, HasFit, HasLosses
+from models.base import GenerativeModel, HasFinish, HasFit, HasLosses
 from training import processes
 from training.adapter import BEST, Adapter, Batch, epoch_seed
 from training.checkpoints import load_weights, save_weights, write_whole
@@ -56,8 +56,8 @@ class FitReport:
         steps: optimisation steps taken.
         skipped: steps left out because a loss or a gradient was not finite.
         best_epoch: the epoch, from 1, whose weights were kept.
-        validation: their mean loss over the whole validation fold; minus the log-probability in nats where the
-            family has one.
+        validation: their mean loss over the whole validation fold: the family's own validation loss, else minus the
+            log-probability in nats, else the sum of its losses.
         seconds: time spent fitting, over every run that contributed.
         resumed_at: epochs that an earlier, interrupted run had done; 0 if there was none.
     """
@@ -119,10 +119,23 @@ def fit_model(
         report = _fit_by_gradients(model, training, train, validation, seed, folder, reporter, label)
     model.eval().requires_grad_(False)
     if processes.rank() == 0:
+        if isinstance(model, HasFinish):
+            report = replace(report, seconds=report.seconds + _finish(model, reporter, label))
         save_weights(model, folder / WEIGHTS)
         write_whole(folder / REPORT, (json.dumps(asdict(report), indent=1) + "\n").encode())
     processes.wait()
+    if processes.rank() and isinstance(model, HasFinish):
+        load_weights(model, folder / WEIGHTS)  # with what the first has found
     return report
+
+
+def _finish(model: HasFinish, reporter: Reporter, label: str) -> float:
+    """What is found once, of the weights that were kept; gives the seconds it took."""
+    started = time.monotonic()
+    with reporter.bar(f"{label}: {model.finish_words}", model.finish_steps, unit="step") as bar:
+        found = model.finish(bar.update)
+    reporter.line(f"  {label}: {found}")
+    return time.monotonic() - started
 
 
 def _fit_by_gradients(

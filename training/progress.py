@@ -15,12 +15,13 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Bar:
-    """Progress of one fit, in epochs."""
+    """Progress of one piece of work, in epochs or other steps."""
 
-    def __init__(self, console: Console, label: str, total: int):
+    def __init__(self, console: Console, label: str, total: int, unit: str = "epoch"):
         self._console = console
         self._label = label
         self._total = total
+        self._unit = unit
         self._last_line = time.monotonic()
         self._live: Progress | None = None
         if console.is_terminal:
@@ -45,13 +46,14 @@ class Bar:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, done: int, note: str) -> None:
-        """Say that ``done`` epochs are over."""
+    def update(self, done: int, note: str = "") -> None:
+        """Say that ``done`` epochs or steps are over."""
         if self._live is not None:
             self._live.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._console.print(f"  {self._label}: epoch {done} of {self._total}, {note}", highlight=False)
+            after = f", {note}" if note else ""
+            self._console.print(f"  {self._label}: {self._unit} {done} of {self._total}{after}", highlight=False)
 
 
 class Reporter:
@@ -64,6 +66,6 @@ class Reporter:
         """One line before a stage, or about it."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def bar(self, label: str, total: int) -> Bar:
-        """A bar of ``total`` epochs."""
-        return Bar(self.console, label, total)
+    def bar(self, label: str, total: int, unit: str = "epoch") -> Bar:
+        """A bar of ``total`` epochs, or other steps."""
+        return Bar(self.console, label, total, unit)

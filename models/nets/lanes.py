@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["LANES", "full_lanes", "row_logsumexp", "row_sum"]
+__all__ = ["LANES", "full_lanes", "row_logsumexp", "row_sum", "softplus"]
 
 LANES = 16
 """Elements to a full vector: 512 bits of float32, two vectors of float64."""
@@ -64,3 +64,18 @@ def row_logsumexp(x: Tensor) -> Tensor:
     largest = terms.amax(dim=-1, keepdim=True).clamp(min=-1e300)
     total = row_sum(torch.exp(terms - largest))[..., None]
     return (largest + full_lanes(torch.log, total))[..., 0]
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)) without overflow, in double and in whole vectors: [..., d] -> float64 [..., d].
+
+    Example:
+        >>> softplus(torch.tensor([[-2000.0, 0.0, 2000.0]])).tolist()
+        [[0.0, 0.6931471805599453, 2000.0]]
+    """
+    return full_lanes(_softplus, x.double())
+
+
+def _softplus(x: Tensor) -> Tensor:
+    # In double the logarithm of 1 + something small loses nothing that counts; ONNX Runtime's own is single.
+    return torch.log(1.0 + torch.exp(-x.abs())) + x.relu()

@@ -70,6 +70,11 @@ class LogProbAnswer(AnswerHead):
         "differences are free of it.",
     )
     bias: str | None = Field(default=None, description="In which direction the figure is off on average.")
+    free_energy: Values | None = Field(
+        default=None,
+        description="Of a model that knows its log-probability as -free_energy - log Z: one number a row, in nats, "
+        "exact also where log Z is an estimate.",
+    )
     bits_per_dimension: Values | None = Field(
         default=None, description="-log_prob / (dimensions * log 2); only for discrete data, where it means something."
     )

@@ -20,12 +20,12 @@ from scipy import stats
 from contract.bundle import open_bundle
 from contract.capabilities import CAPABILITIES, Capability
 from contract.conformal import alarm_rank, p_values
-from models.base import HasFit, HasLosses, capabilities, registry
+from models.base import HasFinish, HasFit, HasLosses, capabilities, registry
 from runtime.loop import run_program
 from runtime.model import LoadedModel, load_model
 from runtime.rows import Rows
 from runtime.verify import verify
-from tests.families import TrainedFamily, trained
+from tests.families import TrainedFamily, kind_of, trained
 from training.graphs import model_graphs
 
 Array = NDArray[Any]
@@ -39,7 +39,7 @@ def having(*needed: Capability, kind: str | None = None) -> pytest.MarkDecorator
     names = [
         name
         for name, cls in registry().items()
-        if set(needed) <= set(capabilities(cls)) and kind in (None, getattr(cls, "log_prob_kind", None))
+        if set(needed) <= set(capabilities(cls)) and kind in (None, kind_of(name))
     ]
     return pytest.mark.parametrize("family", names, indirect=True)
 
@@ -223,9 +223,7 @@ def draws_of_a_box(family: TrainedFamily, n: int) -> Array:
 
 
 UNITLESS = [
-    name
-    for name, cls in registry().items()
-    if issubclass(cls, HasFit) and getattr(cls, "log_prob_kind", None) in ("exact", "unnormalised")
+    name for name, cls in registry().items() if issubclass(cls, HasFit) and kind_of(name) in ("exact", "unnormalised")
 ]
 
 
@@ -402,6 +400,8 @@ def test_the_best_weights_are_the_ones_that_ship(family: TrainedFamily) -> None:
     start.prepare(torch.from_numpy(family.folds.train.rows))
     with torch.no_grad():
         start.load_state_dict({**start.state_dict(), **_trainable(family.start, start)})
+        if isinstance(start, HasFinish):
+            start.finish(lambda done: None)
         before = -start.eval().log_prob(torch.from_numpy(family.folds.validation.rows)).mean().item()
     assert loss < before
 
