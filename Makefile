@@ -44,6 +44,9 @@ train: $(TEST_VENV)/.stamp ## train and export a bundle: RECIPE=recipes/breast-c
 mutants: $(TEST_VENV)/.stamp ## show that the tests fail where the code is wrong (ARGS= picks mutants by name)
 	@$(IN_TEST_VENV) python tests/mutants.py $(ARGS)
 
+fuzz: $(TEST_VENV)/.stamp ## send the service 2,000 requests an operation, as OpenAPI allows and not (ARGS="--examples 100")
+	@$(IN_TEST_VENV) python tests/fuzz.py $(ARGS)
+
 bench: $(TEST_VENV)/.stamp ## run the scripts in benchmarks/, or one: BENCH=lone_request (ARGS= goes to it)
 	@set -e; for script in benchmarks/$(or $(BENCH),*).py; do \
 		test -e "$$script" || { echo "there is no $$script" >&2; exit 2; }; \
@@ -56,7 +59,7 @@ schema: $(TEST_VENV)/.stamp ## write docs/manifest.schema.json from the manifest
 clean: ## remove both environments and the tools' caches
 	rm -rf $(VENV) $(TEST_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help serve test lint train mutants bench schema clean
+.PHONY: help serve test lint train mutants fuzz bench schema clean
 
 # An environment that has been moved or copied holds the old folder's path in its scripts: install it anew.
 define stale

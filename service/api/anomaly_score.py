@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -41,7 +43,7 @@ class AnomalyScoreAnswer(AnswerHead):
     n_calibration: int = Field(description="Rows that the score was calibrated on.")
     ordinary_rows: str = Field(description="Which rows count as ordinary.")
     smallest_p_value: float = Field(description="The smallest p-value that so many calibration rows can give.")
-    false_alarm_interval: tuple[float, float] | None = Field(
+    false_alarm_interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         description="95 % interval of this bundle's own rate of false alarms at `alpha`, over draws of its calibration."
     )
     guarantee: str = Field(description="What is promised and what is not.")
