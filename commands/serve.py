@@ -17,6 +17,7 @@ def serve(
         int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8000")
     ] = None,
     bundles: Annotated[Path | None, typer.Option(help="Folder of bundles.", show_default="bundles")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve.", show_default="1")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis behind the memory cache.", envvar=[])] = None,
     provider: Annotated[str | None, typer.Option(help="Where graphs run, cpu or cuda.", show_default="cpu")] = None,
     allow_anonymous: Annotated[
@@ -47,9 +48,14 @@ def serve(
 
     try:
         with open_socket(settings.host, settings.port, allow_anonymous=settings.allow_anonymous) as listener:
-            from service.server import run
+            if settings.workers > 1:
+                from service.workers import run_workers
 
-            run(settings, listener)
+                run_workers(settings, listener)
+            else:
+                from service.server import run
+
+                run(settings, listener)
     except ServeError as error:
         sys.exit(f"nonesuch serve: {error}")
     except KeyboardInterrupt:  # before there was a server to tell

@@ -111,7 +111,7 @@ def build_parts(settings: Settings) -> Parts:
     )
     metrics.gauge("nonesuch_body_bytes_held", "Bytes of request bodies held.", lambda: parts.budget.held)
     metrics.gauge("nonesuch_cache_memory_bytes", "Bytes in the memory cache.", lambda: cache.memory_used)
-    metrics.gauge("nonesuch_redis_up", "1 while Redis is in use.", lambda: float(cache.redis_state == "closed"))
+    metrics.gauge("nonesuch_redis_up", "1 while Redis is in use.", lambda: float(cache.redis_state == "closed"), "min")
     return parts
 
 
@@ -124,15 +124,23 @@ def _lifespan(parts: Parts, on_ready: Callable[[Parts], None] | None) -> Callabl
         parts.scheduler.start()
         # The probes are answered while the bundles are verified.
         start = asyncio.create_task(_start(parts, on_ready), name="start")
+        tell = asyncio.create_task(_tell_the_other_workers(parts), name="tell")
         with _reload_on_hangup(parts):
             yield
         start.cancel()
-        await asyncio.gather(start, return_exceptions=True)
+        tell.cancel()
+        await asyncio.gather(start, tell, return_exceptions=True)
         await parts.catalogue.stop()
         await parts.scheduler.close()
         await parts.cache.close()
 
     return lifespan
+
+
+async def _tell_the_other_workers(parts: Parts) -> None:
+    while parts.metrics.shared:
+        parts.metrics.refresh()
+        await asyncio.sleep(1.0)
 
 
 async def _start(parts: Parts, on_ready: Callable[[Parts], None] | None) -> None:

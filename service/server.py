@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import structlog
@@ -78,12 +79,13 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-def run(settings: Settings, listener: socket.socket) -> None:
-    """Serve until told to stop.
+def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] | None = None) -> None:
+    """Serve until told to stop, in this process.
 
     Args:
         settings: every knob.
         listener: where to listen.
+        say: told once what is served where; printed if None.
 
     Raises:
         ServeError: no such folder of bundles, or a Redis URL that cannot be read.
@@ -92,7 +94,8 @@ def run(settings: Settings, listener: socket.socket) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
     try:
-        app = create_app(settings, on_ready=lambda parts: print(banner(parts, url), flush=True))
+        tell = say or (lambda text: print(text, flush=True))
+        app = create_app(settings, on_ready=lambda parts: tell(banner(parts, url)))
     except (FileNotFoundError, ValueError) as error:
         raise ServeError(str(error)) from None
     fast = settings.fast_path and not settings.access_log

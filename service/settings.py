@@ -58,8 +58,17 @@ class Settings(BaseSettings):
         gt=0,
         description="How often the folder of bundles is looked at for new versions; SIGHUP looks now.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that serve, each with its own models, limits and memory cache; one is best with a GPU.",
+    )
     compute_threads: int | None = Field(
-        default=None, ge=1, le=256, description="Batches that run at the same time; unset means one a CPU core."
+        default=None,
+        ge=1,
+        le=256,
+        description="Batches that run at the same time in a process; unset means one a CPU core, among all workers.",
     )
 
     redis_url: SecretStr | None = Field(
@@ -125,7 +134,7 @@ class Settings(BaseSettings):
     @property
     def threads(self) -> int:
         """Batches that run at the same time."""
-        return self.compute_threads or len(os.sched_getaffinity(0))
+        return self.compute_threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
 
     @field_validator("required_models", "trusted_proxies", mode="before")
     @classmethod

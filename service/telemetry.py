@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as PLAIN
 from prometheus_client.exposition import generate_latest as generate_plain
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
@@ -62,10 +64,23 @@ class Metrics:
             "nonesuch_run_seconds", "Time of one run of a graph.", ["model"], buckets=SECONDS, registry=self.registry
         )
         self._children: dict[tuple[Any, ...], Any] = {}
+        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
+        # One of several workers: each keeps its figures in files, and any of them tells those of all.
+        self.shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
-    def gauge(self, name: str, words: str, read: Callable[[], float]) -> None:
-        """A figure that is read when somebody asks for it."""
-        Gauge(name, words, registry=self.registry).set_function(read)
+    def gauge(self, name: str, words: str, read: Callable[[], float], among: Literal["sum", "min"] = "sum") -> None:
+        """A figure that is read when somebody asks for it; of several workers, their sum or the least of theirs."""
+        mode: Literal["livesum", "livemin"] = "livesum" if among == "sum" else "livemin"
+        gauge = Gauge(name, words, registry=self.registry, multiprocess_mode=mode)
+        if self.shared:
+            self._gauges.append((gauge, read))
+        else:
+            gauge.set_function(read)
+
+    def refresh(self) -> None:
+        """Write this worker's gauges down for the others; nothing where it is the only one."""
+        for gauge, read in self._gauges:
+            gauge.set(read())
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered; ``route`` is the path's template, never the path itself."""
@@ -88,9 +103,14 @@ class Metrics:
 
     def exposition(self, accept: str | None) -> tuple[bytes, str]:
         """All metrics, and their content type: OpenMetrics for a scraper that asks for it, else Prometheus text."""
+        registry = self.registry
+        if self.shared:
+            self.refresh()
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call,unused-ignore]
         if accept is not None and "application/openmetrics-text" in accept:
-            return generate_openmetrics(self.registry), OPENMETRICS  # type: ignore[no-untyped-call,unused-ignore]
-        return generate_plain(self.registry), PLAIN
+            return generate_openmetrics(registry), OPENMETRICS  # type: ignore[no-untyped-call,unused-ignore]
+        return generate_plain(registry), PLAIN
 
     def _child(self, metric: Any, *labels: str) -> Any:
         key = (id(metric), *labels)

@@ -67,6 +67,11 @@ class ServerProcess:
         stream.close()
 
     @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
     def out(self) -> str:
         """Standard output so far."""
         return "".join(self._out)
