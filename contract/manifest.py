@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,9 +37,16 @@ class FileEntry(Part):
 class Graph(Part):
     """An ONNX graph."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"alone"})
+
     file: FileName
     row_multiple: int = Field(
         default=1, ge=1, description="Rows are padded to a multiple of this, so that a row's bits ignore its batch."
+    )
+    alone: bool = Field(
+        default=False,
+        description="Rows run one at a time: the graph rounds a row differently in different batches, and no padding "
+        "helps.",
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "State",
     "Steps",
     "Units",
+    "score_program",
 ]
 
 NEXT = "next_"
@@ -220,3 +221,18 @@ class Program(Part):
     def data_input(self) -> ProgramInput | None:
         """The input that carries the rows or codes asked about, if there is one."""
         return next((part for part in self.inputs if part.source == "data"), None)
+
+
+def score_program(log_prob: Program) -> Program:
+    """The program of anomaly scores: the graphs of /log_prob, so that rows of both share batches, then the law."""
+    statistic = log_prob.outputs[0].model_copy(update={"kind": "statistic", "error": None})
+    score = Output(name="score", dtype="float64", kind="score", units="nats", description="larger means stranger")
+    return Program(
+        init=log_prob.init,
+        step=log_prob.step,
+        final="score",
+        inputs=log_prob.inputs,
+        state=log_prob.state or (State(name="log_prob", dtype="float64"),),
+        steps=log_prob.steps,
+        outputs=(score, statistic, *(part for part in log_prob.outputs if part.kind == "standard_error")),
+    )

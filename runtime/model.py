@@ -35,7 +35,11 @@ class LoadedModel:
         weights = SharedWeights(bundle.path(self.manifest.weights)) if self.manifest.weights else None
         self.graphs = {
             name: GraphSession(
-                bundle.path(graph.file), row_multiple=graph.row_multiple, weights=weights, provider=provider
+                bundle.path(graph.file),
+                row_multiple=graph.row_multiple,
+                alone=graph.alone,
+                weights=weights,
+                provider=provider,
             )
             for name, graph in self.manifest.graphs.items()
         }

@@ -78,10 +78,17 @@ class GraphSession:
         inputs: dtype by name of what the graph reads from a row's environment.
         outputs: names that it writes there, without the prefix of an updated state.
         row_multiple: rows are padded to a multiple of this.
+        alone: rows run one at a time.
     """
 
     def __init__(
-        self, path: Path, *, row_multiple: int = 1, weights: SharedWeights | None = None, provider: str = "cpu"
+        self,
+        path: Path,
+        *,
+        row_multiple: int = 1,
+        alone: bool = False,
+        weights: SharedWeights | None = None,
+        provider: str = "cpu",
     ):
         options = ort.SessionOptions()
         # One thread: two split the work by batch size and so move the last place. Parallelism comes across batches.
@@ -119,6 +126,7 @@ class GraphSession:
         self._output_names = [node.name for node in self._session.get_outputs()]
         self.outputs = tuple(name.removeprefix(NEXT) for name in self._output_names)
         self.row_multiple = row_multiple
+        self.alone = alone
 
     def run(self, env: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the graph over n rows.
@@ -134,6 +142,9 @@ class GraphSession:
         """
         feeds = {name: np.ascontiguousarray(env[name], dtype=dtype) for name, dtype in self.inputs.items()}
         n = len(next(iter(feeds.values())))
+        if self.alone and n > 1:
+            parts = [self.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(n)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
         padding = -n % self.row_multiple
         if padding:
             feeds = {name: np.concatenate([a, np.repeat(a[-1:], padding, axis=0)]) for name, a in feeds.items()}

@@ -22,10 +22,10 @@ from onnxscript import opset20 as op
 from torch import nn
 
 from contract.capabilities import Capability
-from contract.programs import Program
+from contract.programs import Program, score_program
 from contract.randomness import KEY
 from models.base import GenerativeModel
-from training.graphs import GraphModule, model_graphs, model_programs, score_graph, score_program
+from training.graphs import GraphModule, model_graphs, model_programs, score_graph
 from training.onnx_files import WEIGHTS, clean, pack, to_bytes
 
 __all__ = ["OPSET", "WEIGHTS", "ExportError", "Exported", "export_graph", "export_model", "export_score"]

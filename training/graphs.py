@@ -29,7 +29,7 @@ from models.base import (
 from models.nets.importance import ACCUMULATORS, ImportanceBound
 from runtime.rows import Rows
 
-__all__ = ["GraphModule", "answers_in_torch", "model_graphs", "model_programs", "score_graph", "score_program"]
+__all__ = ["GraphModule", "answers_in_torch", "model_graphs", "model_programs", "score_graph"]
 
 MOST_SAMPLES = 10_000
 """The largest K of an importance-weighted bound that a request may ask for."""
@@ -208,21 +208,6 @@ def answers_in_torch(
 def score_graph(law: nn.Module) -> GraphModule:
     """The graph of the law of the anomaly statistic: log_prob float64 [n] -> score float64 [n]."""
     return GraphModule(law, "forward", [State(name="log_prob", dtype="float64")], ["score"])
-
-
-def score_program(log_prob: Program) -> Program:
-    """The program of anomaly scores: the graph of /log_prob, so that rows of both share batches, then the law."""
-    statistic = log_prob.outputs[0].model_copy(update={"kind": "statistic", "error": None})
-    score = Output(name="score", dtype="float64", kind="score", units="nats", description="larger means stranger")
-    return Program(
-        init=log_prob.init,
-        step=log_prob.step,
-        final="score",
-        inputs=log_prob.inputs,
-        state=log_prob.state or (State(name="log_prob", dtype="float64"),),
-        steps=log_prob.steps,
-        outputs=(score, statistic, *(part for part in log_prob.outputs if part.kind == "standard_error")),
-    )
 
 
 def _bound_program(model: HasBound, inputs: tuple[ProgramInput, ...]) -> Program:

@@ -21,21 +21,16 @@ from contract.capabilities import CAPABILITIES, Capability
 from contract.manifest import Graph, Parity
 from contract.programs import Program, ProgramInput
 from models.base import GenerativeModel
+from runtime.invariance import ROWS, DependsOnBatchError, find_row_multiple
 from runtime.rows import Rows
 from runtime.session import GraphSession, SharedWeights
 from training.export import Exported, ExportError
 from training.graphs import GraphModule, model_graphs, score_graph
 from training.onnx_files import WEIGHTS
 
-__all__ = ["PADDED", "Verified", "graph_file", "verify_export"]
+__all__ = ["Verified", "graph_file", "verify_export"]
 
-PADDED = 16
-"""The row multiple of a graph that is not invariant by itself: rows are then padded to whole vectors."""
-
-_ROWS = 64
-_BATCHES = {1: [7], 3: [7, 0, 63], _ROWS: list(range(_ROWS))}
-_PARTS = [[7], [7, 8], [5, 6, 7], [63, 7, 31, 0, 12], list(range(7)), list(range(7, 15)), list(range(47, 64))]
-_PARTS += [list(range(3, 36))]
+_BATCHES = {1: [7], 3: [7, 0, 63], ROWS: list(range(ROWS))}
 
 # Largest difference, relative to the value and to the output's size: programs in double throughout, and others.
 _DOUBLE, _SINGLE = 1e-9, 1e-4
@@ -138,16 +133,16 @@ def _questions(program: Program, rows: NDArray[Any], codes: NDArray[Any] | None)
     for part in program.inputs:
         if part.source == "address":
             if program.data_input is None:
-                inputs[part.name] = np.arange(_ROWS) if part.name == "row" else np.full(_ROWS, 42)
+                inputs[part.name] = np.arange(ROWS) if part.name == "row" else np.full(ROWS, 42)
         elif part.source == "data" and part.name == "x":
-            inputs[part.name] = rows[np.arange(_ROWS) % len(rows)]
+            inputs[part.name] = rows[np.arange(ROWS) % len(rows)]
         elif part.source == "data":
             assert codes is not None, "codes are asked for after latent or encode has given some"
             inputs[part.name] = codes
         elif part.source == "parameter":
             inputs[part.name] = _values(part)
         elif part.vocabulary is not None:
-            inputs[part.name] = np.arange(_ROWS) % len(part.vocabulary)
+            inputs[part.name] = np.arange(ROWS) % len(part.vocabulary)
     return inputs
 
 
@@ -156,9 +151,9 @@ def _values(part: ProgramInput) -> NDArray[Any]:
     other = part.default
     if part.minimum is not None and part.maximum is not None:
         other = (part.minimum * part.maximum) ** 0.5 if part.minimum > 0 else (part.minimum + part.maximum) / 2
-    shape = (_ROWS, *(1 for _ in part.shape))
-    alternating = np.where(np.arange(_ROWS) % 2, other, part.default).reshape(shape)
-    return np.broadcast_to(alternating, (_ROWS, *part.shape)).astype(part.dtype)
+    shape = (ROWS, *(1 for _ in part.shape))
+    alternating = np.where(np.arange(ROWS) % 2, other, part.default).reshape(shape)
+    return np.broadcast_to(alternating, (ROWS, *part.shape)).astype(part.dtype)
 
 
 def _run(program: Program, graphs: Mapping[str, _Runs], inputs: Env, seen: dict[str, list[Env]] | None = None) -> Env:
@@ -176,27 +171,10 @@ def _run(program: Program, graphs: Mapping[str, _Runs], inputs: Env, seen: dict[
 
 
 def _row_multiple(name: str, session: GraphSession, seen: list[Env]) -> int:
-    problems = []
-    for multiple in (1, PADDED):
-        session.row_multiple = multiple
-        problem = _depends_on_batch(session, seen)
-        if problem is None:
-            return multiple
-        problems.append(problem)
-    raise ExportError(f"graph {name}: even with rows padded to a multiple of {PADDED}, {problems[-1]}")
-
-
-def _depends_on_batch(session: GraphSession, seen: list[Env]) -> str | None:
-    """None if every row has the same bits in parts of a batch as in the whole, else how it does not."""
-    for env in seen:
-        whole = session.run(env)
-        for part in _PARTS:
-            answers = session.run({name: array[part] for name, array in env.items()})
-            for name, answer in answers.items():
-                if answer.tobytes() != np.ascontiguousarray(whole[name][part]).tobytes():
-                    worst = np.nanmax(np.abs(answer.astype(np.float64) - whole[name][part].astype(np.float64)))
-                    return f"{name} of {len(part)} rows differs from the same rows among {_ROWS} by up to {worst:.3g}"
-    return None
+    try:
+        return find_row_multiple(session, seen)
+    except DependsOnBatchError as error:
+        raise ExportError(f"graph {name}: {error}") from None
 
 
 def _parity(
@@ -217,7 +195,7 @@ def _parity(
         answers = _run(program, sessions, {name: array[rows] for name, array in inputs.items()})
         for name, answer in answers.items():
             if answer.tobytes() != np.ascontiguousarray(whole[name][rows]).tobytes():
-                raise ExportError(f"{capability}, n = {n}: {name} is not the same as among {_ROWS} rows")
+                raise ExportError(f"{capability}, n = {n}: {name} is not the same as among {ROWS} rows")
             wanted = truth[name][rows]
             if answer.shape != wanted.shape or answer.dtype != wanted.dtype:
                 raise ExportError(
@@ -232,7 +210,7 @@ def _parity(
             if answer.dtype.kind == "f":
                 if not np.allclose(answer, wanted, rtol=rtol, atol=atol, equal_nan=True):
                     raise ExportError(f"{off} (rtol {rtol:g}, atol {atol:g})")
-            elif n == _ROWS:
+            elif n == ROWS:
                 discrete = True
                 share = (difference.reshape(n, -1) > 0).any(axis=1).mean()
                 if share > _DISCRETE_ROWS:

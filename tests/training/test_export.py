@@ -21,6 +21,7 @@ from contract.programs import State
 from models.base import GenerativeModel
 from models.gaussian import Gaussian
 from models.nets.lanes import row_sum
+from runtime.invariance import PADDED
 from runtime.safety import FORBIDDEN_OPS
 from runtime.session import GraphSession
 from tests.families import trained
@@ -29,7 +30,7 @@ from training.export import Exported, ExportError, export_graph, export_model, e
 from training.graphs import GraphModule, model_graphs
 from training.law import KernelLaw
 from training.onnx_files import INLINE_BYTES, WEIGHTS
-from training.parity import PADDED, verify_export
+from training.parity import verify_export
 
 ROWS = np.random.default_rng(0).normal(size=(64, 3)) * 3 + 1
 
