@@ -76,6 +76,8 @@ class Metric(Part):
 class Parity(Part):
     """How far the exported program may stand from what it was exported from, and from itself elsewhere."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"max_rounded_mismatch"})
+
     max_abs_error: float = Field(ge=0, description="Largest difference between torch and ONNX Runtime at export.")
     rtol: float = Field(ge=0, description="Relative tolerance of the goldens in another numeric profile.")
     atol: float = Field(ge=0)
@@ -84,6 +86,13 @@ class Parity(Part):
         ge=0,
         le=1,
         description="Share of golden rows of a discrete chain that may differ in another numeric profile.",
+    )
+    max_rounded_mismatch: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of values rounded to levels that may be a neighbouring level in another numeric profile; "
+        "where it is not 0, a row differs when a value of it is further off.",
     )
 
 

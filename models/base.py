@@ -26,6 +26,7 @@ __all__ = [
     "HasCode",
     "HasDecode",
     "HasEncode",
+    "HasEncodeWithScale",
     "HasFinish",
     "HasFit",
     "HasFreeEnergy",
@@ -69,6 +70,9 @@ class GenerativeModel(nn.Module):
 
     refusals: ClassVar[dict[Capability, str]] = {}
     """Why each capability that the family lacks is absent, in the field's own terms."""
+
+    decode_undoes_encode: ClassVar[bool] = True
+    """Whether the row of a row's code is that row, where the model has both; an autoencoder gives one like it."""
 
     contains_training_rows: ClassVar[bool] = False
     """Whether training rows are among the fitted parameters, so that whoever has the bundle has them."""
@@ -229,10 +233,19 @@ class HasCode(Protocol):
 
 @runtime_checkable
 class HasEncode(HasCode, Protocol):
-    """Gives the code of a row; with ``HasDecode`` the two are a bijection."""
+    """Gives the code of a row; with ``HasDecode`` the two are a bijection, unless ``decode_undoes_encode`` is false."""
 
     def encode(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """x [n, *shape] -> z float64 [n, *code_shape]."""
+        ...
+
+
+@runtime_checkable
+class HasEncodeWithScale(HasEncode, Protocol):
+    """Has a law of codes given a row, of which ``encode`` gives the mean."""
+
+    def encode_with_scale(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """x [n, *shape] -> mean and standard deviation of the law, float64 [n, *code_shape] each."""
         ...
 
 
@@ -252,11 +265,11 @@ class HasLatent(Protocol):
     latent_parameters: ClassVar[tuple[ProgramInput, ...]]
 
     def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
-        """Addresses, int64 [n], and the declared parameters [n] -> z float64 [n, *code_shape]."""
+        """Addresses, int64 [n], declared parameters [n], conditions -> z float64 [n, *code_shape]."""
         ...
 
-    def latent_log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of the law of z at the parameters' defaults: float64 [n, *code_shape] -> float64 [n]."""
+    def latent_log_prob(self, z: Tensor, *conditions: Tensor) -> Tensor:
+        """Log-density of z at the parameters' defaults: float64 [n, *code_shape], conditions -> float64 [n]."""
         ...
 
 

@@ -33,8 +33,8 @@ from contract.programs import ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, Losses, register
-from models.nets.lanes import full_lanes, row_sum
-from models.nets.laws import TEMPERATURE
+from models.nets.lanes import row_sum
+from models.nets.laws import TEMPERATURE, bernoulli_log_prob
 from models.nets.masked import MaskedLinear
 from models.randomness import address, stream_state, uniform_from
 
@@ -100,8 +100,7 @@ class MADE(GenerativeModel):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats: x [n, *shape] -> float64 [n]."""
         rows = self._flat(x)
-        evidence = ((2.0 * rows - 1.0) * self._logits(rows)).double()  # [n, D]: log-odds of what was seen
-        return -row_sum(full_lanes(_softplus_of_minus, evidence))
+        return bernoulli_log_prob(self._logits(rows), rows)
 
     # -- sampling, step by step --------------------------------------------------------------------------------
 
@@ -150,8 +149,3 @@ class MADE(GenerativeModel):
     def _logits(self, rows: Tensor) -> Tensor:
         logits: Tensor = self.to_logits(self.to_hidden(rows).relu())
         return logits if self.direct is None else logits + self.direct(rows)
-
-
-def _softplus_of_minus(v: Tensor) -> Tensor:
-    # log(1 + exp(-v)) without overflow; in double the logarithm of 1 + something small loses nothing that counts.
-    return torch.log(1.0 + torch.exp(-v.abs())) + (-v).relu()

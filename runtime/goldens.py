@@ -14,7 +14,7 @@ from contract.errors import BundleError, InputError
 from runtime.loop import run_program
 from runtime.model import LoadedModel
 
-__all__ = ["GoldenReport", "check_goldens", "golden_questions", "make_goldens"]
+__all__ = ["GoldenReport", "check_goldens", "golden_questions", "make_goldens", "mismatch"]
 
 _ADDRESSES = {
     "seed": np.array([42, 42, 42, 0, 2**53 - 1], dtype=np.int64),
@@ -102,6 +102,23 @@ def check_goldens(model: LoadedModel) -> GoldenReport:
     return GoldenReport(bit_equal=equal, worst=worst, rows=compared)
 
 
+def mismatch(answer: NDArray[Any], wanted: NDArray[Any], *, rounded: bool) -> tuple[float, float]:
+    """How far whole numbers are from what they should be.
+
+    Args:
+        answer: [n, …].
+        wanted: [n, …].
+        rounded: whether they are rounded from real numbers, so that a neighbouring level is no other answer.
+
+    Returns:
+        (share of rows that differ, share of the other rows' values that are a neighbouring level).
+    """
+    off = np.abs(answer.astype(np.float64) - wanted.astype(np.float64)).reshape(len(wanted), -1)
+    differing = (off > float(rounded)).any(axis=1)
+    alike = off[~differing]
+    return float(differing.mean()), float((alike > 0).mean()) if alike.size else 0.0
+
+
 def _questions(model: LoadedModel, arrays: dict[str, NDArray[Any]]) -> dict[Capability, dict[str, NDArray[Any]]]:
     questions: dict[Capability, dict[str, NDArray[Any]]] = {}
     for capability in model.manifest.capabilities:
@@ -124,13 +141,18 @@ def _compare(
     parity = model.manifest.parity[capability]
     where = f"{model.bundle.folder}: {capability}: {name}"
     if golden.dtype.kind != "f":
-        differing = (answer != golden).reshape(len(golden), -1).any(axis=1)
-        if differing.mean() > parity.max_row_mismatch:
+        rows, values = mismatch(answer, golden, rounded=parity.max_rounded_mismatch > 0)
+        if rows > parity.max_row_mismatch:
             raise BundleError(
-                f"{where}: {differing.sum()} of {len(golden)} golden rows differ, "
+                f"{where}: {rows:.0%} of {len(golden)} golden rows differ, "
                 f"more than the share of {parity.max_row_mismatch:g} that the manifest allows"
             )
-        return float(differing.any())
+        if values > parity.max_rounded_mismatch:
+            raise BundleError(
+                f"{where}: {values:.2%} of the values are a level off their goldens, "
+                f"more than the share of {parity.max_rounded_mismatch:g} that the manifest allows"
+            )
+        return float(np.abs(answer.astype(np.float64) - golden.astype(np.float64)).max(initial=0.0))
     if not np.allclose(answer, golden, rtol=parity.rtol, atol=parity.atol, equal_nan=True):
         with np.errstate(invalid="ignore"):
             off = float(np.nanmax(np.abs(answer - golden)))

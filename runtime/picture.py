@@ -15,15 +15,17 @@ __all__ = ["is_picture", "png"]
 
 
 def is_picture(support: Support) -> bool:
-    """Whether rows of this support can be drawn: a grey picture [H, W] of a binary or ordinal element."""
-    return support.element is not None and len(support.shape) == 2 and support.element.kind in ("binary", "ordinal")
+    """Whether rows of this support can be drawn: [H, W], or [H, W, 3] in colour, of a binary or ordinal element."""
+    if support.element is None or support.element.kind not in ("binary", "ordinal"):
+        return False
+    return len(support.shape) == 2 or (len(support.shape) == 3 and support.shape[2] == 3)
 
 
 def png(row: NDArray[Any], support: Support, scale: int = 1) -> bytes:
     """A row as a PNG.
 
     Args:
-        row: [H, W], values of the support; the largest level is white.
+        row: [H, W], or [H, W, 3] for red, green and blue, values of the support; the largest level is the brightest.
         support: what the values mean.
         scale: side of a pixel, in pixels of the picture; edges stay sharp.
 
@@ -36,7 +38,7 @@ def png(row: NDArray[Any], support: Support, scale: int = 1) -> bytes:
     if not is_picture(support) or support.element is None:
         raise ValueError(f"rows of shape {list(support.shape)} are not pictures")
     top = (support.element.levels or 2) - 1
-    grey = np.rint(row.astype(np.float64) * (255.0 / top)).astype(np.uint8)
+    bright = np.rint(row.astype(np.float64) * (255.0 / top)).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(np.kron(grey, np.ones((scale, scale), dtype=np.uint8))).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(bright.repeat(scale, axis=0).repeat(scale, axis=1)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

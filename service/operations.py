@@ -166,6 +166,8 @@ class Operations:
         outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline, knobs)
         output = next(part for part in program.outputs if part.kind == "code")
         body = {**answer_head(loaded), "kind": output.description, **condition_of(knobs), "codes": outputs[output.name]}
+        if "scale" in outputs:
+            body["scale"] = outputs["scale"]
         return Answer(body, loaded, cache)
 
     async def decode(

@@ -76,7 +76,7 @@ def trained(name: str) -> TrainedFamily:
             train(path, data_root=data, out=out, runs=runs, reporter=Reporter(Console(quiet=True)))
     dataset, folds = prepare_data(recipe, data)
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe, dataset.support)
+    model = build_model(recipe, dataset.support, dataset.label_names)
     start = {key: value.detach().clone() for key, value in model.named_parameters()}
     load_weights(model, runs / recipe.name / WEIGHTS)
     return TrainedFamily(
@@ -94,6 +94,8 @@ def trained(name: str) -> TrainedFamily:
 @cache
 def kind_of(name: str) -> str | None:
     """The kind of a family's log-probability; where it depends on the model's size, that of its contract recipe."""
+    if hasattr(registry()[name], "log_weight"):
+        return "lower_bound"
     kind = getattr(registry()[name], "log_prob_kind", None)
     if not isinstance(kind, property):
         return kind

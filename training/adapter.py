@@ -25,8 +25,8 @@ __all__ = ["BEST", "Adapter", "Batch", "FitProgress", "epoch_seed"]
 
 BEST = "best.safetensors"
 
-Batch = tuple[Tensor, Tensor, float]
-"""Rows [m, *shape], their positions [m] in the fold, and their share of the step's rows over all processes."""
+Batch = tuple[Tensor, Tensor, float, *tuple[Tensor, ...]]
+"""Rows [m, *shape], their positions [m] in the fold, their share of the step's rows over all processes, conditions."""
 
 
 @dataclass
@@ -80,10 +80,10 @@ class Adapter(lightning.LightningModule):
         """One step of every optimiser, or none where a loss or gradient is not finite."""
         # What this step draws (dropout, say) depends on nothing before it, so that a resumed run draws the same.
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch, 1 + batch_index) + processes.rank())
-        x, position, share = batch
+        x, position, share, *conditions = batch
         # Positions within all epochs: no two draws of a run share an address.
         row = self.current_epoch * self.n + position
-        losses = self.model.losses(x, torch.full_like(row, self.seed), row)  # type: ignore[operator]
+        losses = self.model.losses(x, torch.full_like(row, self.seed), row, *conditions)  # type: ignore[operator]
         if set(losses.total) != set(self._groups):
             raise TrainingError(f"losses for {sorted(losses.total)}, parameters for {sorted(self._groups)}")
         last = list(losses.total)[-1]
@@ -133,14 +133,14 @@ class Adapter(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Loss of one batch: the family's own, else minus its log-probability, else the sum of its losses."""
-        x, position, share = batch
+        x, position, share, *conditions = batch
         model: Any = self.average if self.average is not None else self.model
         if isinstance(model, HasValidationLoss):
-            total = float(model.validation_loss(x, torch.full_like(position, self.seed), position).sum())
+            total = float(model.validation_loss(x, torch.full_like(position, self.seed), position, *conditions).sum())
         elif hasattr(model, "log_prob"):
-            total = -float(model.log_prob(x).sum())
+            total = -float(model.log_prob(x, *conditions).sum())
         else:
-            losses = model.losses(x, torch.full_like(position, self.seed), position)
+            losses = model.losses(x, torch.full_like(position, self.seed), position, *conditions)
             total = float(sum(losses.total.values())) * len(x)
         if share:  # else it only keeps step with the other processes
             self._validation.append((total, len(x)))

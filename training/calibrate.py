@@ -82,12 +82,13 @@ def cross_fitted_statistics(
     A row's log-probability under a model that was fitted with it is higher than a fresh row's would be.
     """
     values = []
+    labels = next((part.vocabulary for part in model.conditions), None)
     for part, (kept, held_out) in enumerate(cross_fit_parts(folds.fitted, recipe.folds), start=1):
         train, validation = kept, None
         if recipe.training is not None:
             train, validation = carve(kept, recipe.folds)
         torch.manual_seed(recipe.seed + part)
-        other = build_model(recipe, model.support)
+        other = build_model(recipe, model.support, labels)
         label = f"cross-fit {part}"
         fit_model(
             other,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from contract.capabilities import Capability
 from contract.conformal import p_values
 from contract.manifest import Metric
+from contract.programs import Program
 from runtime.loop import run_program
 from runtime.model import LoadedModel
 from training.data import Fold
@@ -26,12 +27,13 @@ _BATCH = 500
 Array = NDArray[Any]
 
 
-def answers(model: LoadedModel, capability: Capability, rows: Array) -> dict[str, Array]:
-    """What the exported program says of data rows: [n, *shape] -> arrays [n, …] by output."""
+def answers(model: LoadedModel, capability: Capability, rows: Array, **conditions: Array) -> dict[str, Array]:
+    """What the exported program says of data rows, given conditions [n]: [n, *shape] -> arrays [n, …] by output."""
     data = model.program(capability).data_input
     assert data is not None
+    inputs = {data.name: rows, **conditions}
     parts = [
-        run_program(model, capability, {data.name: rows[start : start + _BATCH]})
+        run_program(model, capability, {name: array[start : start + _BATCH] for name, array in inputs.items()})
         for start in range(0, len(rows), _BATCH)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -46,9 +48,10 @@ def measure(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> t
         anomalies: labelled rows that are not ordinary, by label; they count where the bundle has a score.
 
     Returns:
-        Metrics with standard errors, kinds and units: mean test log-probability, bits per dimension on discrete
-        supports, false alarms and detections at ``ALARM_RATES``, and the AUROC of each label. An error that all rows of
-        an estimate share, which no number of rows makes smaller, is part of its mean's standard error.
+        Metrics with standard errors, kinds and units: mean test log-probability, and bits per dimension on discrete
+        supports, both without a label and, of a conditional model, given each row's own (``…_given_label``); false
+        alarms and detections at ``ALARM_RATES``, and the AUROC of each label. An error that all rows of an
+        estimate share, which no number of rows makes smaller, is part of its mean's standard error.
     """
     return (*_likelihood(model, test), *_alarms(model, test, anomalies))
 
@@ -83,18 +86,25 @@ def _likelihood(model: LoadedModel, test: Fold) -> Iterator[Metric]:
     program = model.manifest.capabilities.get("log_prob")
     if program is None:
         return
+    yield from _likelihood_figures(model, program, test.rows, "")
+    if test.labels is not None and program.input("label") is not None:
+        yield from _likelihood_figures(model, program, test.rows, "_given_label", label=test.labels)
+
+
+def _likelihood_figures(
+    model: LoadedModel, program: Program, rows: Array, suffix: str, **conditions: Array
+) -> Iterator[Metric]:
     output = next(output for output in program.outputs if output.name == "log_prob")
     shared = (output.error.standard_error if output.error is not None else None) or 0.0
-    values = answers(model, "log_prob", test.rows)["log_prob"]
+    values = answers(model, "log_prob", rows, **conditions)["log_prob"]
     mean, error = float(values.mean()), math.hypot(_standard_error(values), shared)
     about: dict[str, Any] = {"kind": output.kind, "fold": "test", "n": len(values)}
-    yield Metric(name="test_log_prob", value=mean, standard_error=error, units="nats", **about)
+    yield Metric(name=f"test_log_prob{suffix}", value=mean, standard_error=error, units="nats", **about)
     support = model.manifest.support
     if support.discrete:
         scale = 1.0 / (support.size * math.log(2.0))
-        yield Metric(
-            name="test_bits_per_dimension", value=-mean * scale, standard_error=error * scale, units="bits", **about
-        )
+        name = f"test_bits_per_dimension{suffix}"
+        yield Metric(name=name, value=-mean * scale, standard_error=error * scale, units="bits", **about)
 
 
 def _alarms(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> Iterator[Metric]:

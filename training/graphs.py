@@ -19,6 +19,7 @@ from models.base import (
     GenerativeModel,
     HasBound,
     HasCode,
+    HasEncodeWithScale,
     HasFreeEnergy,
     HasLatent,
     HasLogProb,
@@ -51,6 +52,10 @@ _FREE_ENERGY = Output(
     units="nats",
     description="minus the logarithm of what is proportional to the probability: log_prob = -free_energy - log Z",
 )
+_SCALE = {
+    "name": "scale",
+    "description": "standard deviation of the law of codes given the row, of which z is the mean",
+}
 
 
 class GraphModule(nn.Module):
@@ -123,12 +128,13 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
     elif "log_prob" in has:
         graphs["log_prob"] = GraphModule(model, "log_prob", [x, *given], ["log_prob"])
     if "encode" in has:
-        graphs["encode"] = GraphModule(model, "encode", [x, *given], ["z"])
+        method, parts = ("encode_with_scale", ["z", "scale"]) if _has_scale(model) else ("encode", ["z"])
+        graphs["encode"] = GraphModule(model, method, [x, *given], parts)
     if "decode" in has:
         graphs["decode"] = GraphModule(model, "decode", [_code(model), *given], ["x"])
     if "latent" in has:
         knobs = [_port(part) for part in cast(HasLatent, model).latent_parameters]
-        graphs["latent"] = GraphModule(model, "latent", [_SEED, _ROW, *knobs], ["z"])
+        graphs["latent"] = GraphModule(model, "latent", [_SEED, _ROW, *knobs, *given], ["z"])
     if isinstance(model, HasSample):
         knobs = [_port(part) for part in model.sample_parameters]
         graphs["sample"] = GraphModule(model, "sample", [_SEED, _ROW, *knobs, *given], ["x"])
@@ -168,16 +174,17 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
         output = Output(name="z", dtype=code.dtype, shape=code.shape, kind="code", units="code", description=words)
         z = ProgramInput(name="z", dtype=code.dtype, shape=code.shape, source="data")
         if "encode" in has:
-            programs["encode"] = Program(step="encode", inputs=(data, *given), outputs=(output,))
+            codes = (output, output.model_copy(update=_SCALE)) if _has_scale(model) else (output,)
+            programs["encode"] = Program(step="encode", inputs=(data, *given), outputs=codes)
         if "decode" in has:
             programs["decode"] = Program(step="decode", inputs=(z, *given), outputs=(sample,))
         if "latent" in has:
-            drawn = (*addresses, *cast(HasLatent, model).latent_parameters)
+            drawn = (*addresses, *cast(HasLatent, model).latent_parameters, *given)
             programs["latent"] = Program(step="latent", inputs=drawn, outputs=(output,))
             if "decode" in has and "sample" not in programs:
                 # The step is the graph of /decode, so that rows of both share batches.
                 programs["sample"] = Program(
-                    init="latent", step="decode", inputs=(*drawn, *given), state=(code,), outputs=(sample,)
+                    init="latent", step="decode", inputs=drawn, state=(code,), outputs=(sample,)
                 )
     if isinstance(model, HasBound):
         programs["log_prob"] = _bound_program(model, (data, *addresses, *given))
@@ -251,6 +258,10 @@ def _sampler_graphs(model: HasStepSampler, given: Sequence[State]) -> dict[str, 
         "sample_step": GraphModule(module, "sample_step", step.ports, [NEXT + name for name in names], keep=changed),
         "sample_final": GraphModule(module, "sample_final", state, ["x"]),
     }
+
+
+def _has_scale(model: GenerativeModel) -> bool:
+    return isinstance(model, HasEncodeWithScale)
 
 
 def _code(model: GenerativeModel) -> State:

@@ -279,17 +279,18 @@ class Shard(NamedTuple):
 
 
 class _Rows(Dataset[Batch]):
-    """Rows in memory, fetched a shard at a time."""
+    """Rows in memory, fetched a shard at a time, with the labels of a conditional model."""
 
     def __init__(self, fold: Fold):
         self._rows = torch.from_numpy(fold.rows)
+        self._conditions = [] if fold.labels is None else [torch.from_numpy(fold.labels)]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, shard: Shard) -> Batch:
         index = torch.tensor(shard.positions, dtype=torch.int64)
-        return self._rows[index], index, shard.share
+        return self._rows[index], index, shard.share, *(condition[index] for condition in self._conditions)
 
 
 class EpochBatches(Sampler[list[int]]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
@@ -204,7 +204,8 @@ def family_of(recipe: Recipe) -> type[GenerativeModel]:
     """The family that a recipe names, checked against its sections.
 
     Raises:
-        RecipeError: no such family, a training section too few or too many, or an anomaly section without a density.
+        RecipeError: no such family, a training section too few or too many, a condition that the family cannot
+            take, or an anomaly section without a density.
     """
     try:
         cls = family(recipe.family)
@@ -214,13 +215,22 @@ def family_of(recipe: Recipe) -> type[GenerativeModel]:
         raise RecipeError(f"{recipe.name}: training: {recipe.family} has a closed form and takes no training section")
     if issubclass(cls, HasLosses) and recipe.training is None:
         raise RecipeError(f"{recipe.name}: training: {recipe.family} is trained by gradients and needs this section")
+    if recipe.condition is not None and "labels" not in _parameters(cls):
+        raise RecipeError(f"{recipe.name}: condition: {recipe.family} cannot be conditional on a label")
+    if "labels" in recipe.model:
+        raise RecipeError(f"{recipe.name}: model: labels come from the data; say `condition: label` in place of them")
     if recipe.anomaly is not None and "log_prob" not in capabilities(cls):
         raise RecipeError(f"{recipe.name}: anomaly: {recipe.family} has no log-probability to score by")
     return cls
 
 
-def build_model(recipe: Recipe, support: Support) -> GenerativeModel:
+def build_model(recipe: Recipe, support: Support, labels: Sequence[str] | None = None) -> GenerativeModel:
     """The untrained model of a recipe, on the data's support.
+
+    Args:
+        recipe: the recipe.
+        support: what a row is.
+        labels: names of the classes of a recipe that is conditional on them.
 
     Raises:
         RecipeError: the family refuses the support or a hyper-parameter.
@@ -230,7 +240,8 @@ def build_model(recipe: Recipe, support: Support) -> GenerativeModel:
     if refusal is not None:
         raise RecipeError(f"{recipe.name}: family: {recipe.family} does not fit these data: {refusal}")
     try:
-        return cls(support, **_hyper_parameters(cls, recipe.model))
+        given = {} if recipe.condition is None else {"labels": tuple(labels or ())}
+        return cls(support, **_hyper_parameters(cls, recipe.model), **given)
     except ValidationError as error:
         raise RecipeError(f"{recipe.name}: model: {_first(error)}") from None
     except ValueError as error:
@@ -242,11 +253,15 @@ def _hyper_parameters(cls: type[GenerativeModel], given: dict[str, Any]) -> dict
     hints = get_type_hints(cls.__init__)
     wanted: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        for name, parameter in _parameters(cls).items()
     }
     checked = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **wanted).model_validate(given)
     return {name: getattr(checked, name) for name in given}
+
+
+def _parameters(cls: type[GenerativeModel]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(cls).parameters
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
 
 
 def _first(error: ValidationError) -> str:

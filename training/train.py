@@ -150,7 +150,7 @@ def help_train(path: Path, *, data_root: Path, runs: Path) -> None:
 
 def _untrained(recipe: Recipe, data: Dataset) -> GenerativeModel:
     torch.manual_seed(recipe.seed)
-    return build_model(recipe, data.support)
+    return build_model(recipe, data.support, data.label_names)
 
 
 def _fit(

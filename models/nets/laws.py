@@ -9,10 +9,10 @@ from torch import Tensor
 
 from contract.programs import ProgramInput
 from contract.randomness import Stream
-from models.nets.lanes import row_sum
+from models.nets.lanes import full_lanes, row_sum
 from models.randomness import normal
 
-__all__ = ["TEMPERATURE", "standard_normal", "standard_normal_log_prob"]
+__all__ = ["TEMPERATURE", "bernoulli_log_prob", "standard_normal", "standard_normal_log_prob"]
 
 TEMPERATURE = ProgramInput(
     name="temperature", dtype="float64", source="parameter", default=1.0, minimum=0.05, maximum=10.0
@@ -35,3 +35,20 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
 def standard_normal(seed: Tensor, row: Tensor, temperature: Tensor, *, dims: int) -> Tensor:
     """Draws of N(0, temperature^2 I) at addresses: int64 [n], [n], float64 [n] -> float64 [n, dims]."""
     return normal(seed, row, Stream.LATENT, dims=dims).to(torch.float64) * temperature[:, None]
+
+
+def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+    """Log-probability of independent bits: logits float32 [n, d], x of 0 and 1 as float32 [n, d] -> float64 [n].
+
+    Example:
+        >>> chance = bernoulli_log_prob(torch.tensor([[0.0, 200.0]]), torch.tensor([[1.0, 0.0]]))
+        >>> round(chance.item(), 4) == round(log(0.5) - 200.0, 4)
+        True
+    """
+    evidence = ((2.0 * x - 1.0) * logits).double()  # [n, d]: log-odds of what was seen
+    return -row_sum(full_lanes(_softplus_of_minus, evidence))
+
+
+def _softplus_of_minus(v: Tensor) -> Tensor:
+    # log(1 + exp(-v)) without overflow; in double the logarithm of 1 + something small loses nothing that counts.
+    return torch.log(1.0 + torch.exp(-v.abs())) + (-v).relu()

@@ -29,6 +29,11 @@ class EncodeAnswer(AnswerHead):
     kind: str = Field(description="What the codes are, in words.")
     condition: UsedCondition
     codes: list[list[Any]] = Field(description="One code a row.")
+    scale: list[list[Any]] | None = Field(
+        default=None,
+        description="Standard deviation of each coordinate of the code, where the model has a law of codes given a "
+        "row; the codes are then its mean.",
+    )
 
 
 class DecodeRequest(Asked):

@@ -197,7 +197,7 @@ async def _sample_page(request: Request, address: Address) -> Response:
         likely = await gallery.log_prob(model, row, deadline)
         if is_picture(support):
             scale = picture_scale(support)
-            height, width = support.shape
+            height, width = support.shape[:2]
             context |= {"picture": f"{root}{address.path}.png", "width": width * scale, "height": height * scale}
         else:
             cloud = await gallery.cloud(model, deadline) if planar(support) or tabular(support) else None

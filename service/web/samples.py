@@ -118,7 +118,7 @@ def picture_etag(address: Address) -> str:
 
 def picture_scale(support: Support) -> int:
     """Pixels of the picture to a pixel of the row."""
-    return max(1, PICTURE_PIXELS // max(support.shape))
+    return max(1, PICTURE_PIXELS // max(support.shape[:2]))
 
 
 def sample_curl(base: str, model: LoadedModel, *, n: int, seed: int, start: int = 0, pin: bool = False) -> str:

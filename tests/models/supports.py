@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contract.support import Column, ColumnKind, Support
 
-__all__ = ["pictures", "table"]
+__all__ = ["levels", "pictures", "table"]
 
 
 def table(*kinds: ColumnKind, resolution: float | None = None) -> Support:
@@ -21,3 +21,8 @@ def table(*kinds: ColumnKind, resolution: float | None = None) -> Support:
 def pictures(*shape: int) -> Support:
     """Pictures of binary pixels."""
     return Support(shape=shape, element=Column(name="pixel", kind="binary", base_measure="counting"))
+
+
+def levels(count: int, *shape: int) -> Support:
+    """Pictures whose pixels have so many levels."""
+    return Support(shape=shape, element=Column(name="pixel", kind="ordinal", levels=count, base_measure="counting"))
