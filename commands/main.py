@@ -35,6 +35,7 @@ _ALL = {
     "serve": Subcommand("Serve bundles over HTTP."),
     "train": Subcommand("Train a recipe into a bundle.", extra="training"),
     "evaluate": Subcommand("Measure a bundle on the test fold of its recipe.", extra="training"),
+    "key": Subcommand("Make a key that lets somebody ask the service."),
     "lock": Subcommand("Pin the digests of a folder of bundles in its bundles.lock."),
 }
 SUBCOMMANDS: dict[str, Subcommand] = {
