@@ -19,9 +19,13 @@ def serve(
     bundles: Annotated[Path | None, typer.Option(help="Folder of bundles.", show_default="bundles")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that serve.", show_default="1")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis behind the memory cache.", envvar=[])] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option(help="File of keys, without one of which nobody may ask; see `nonesuch key`.")
+    ] = None,
     provider: Annotated[str | None, typer.Option(help="Where graphs run, cpu or cuda.", show_default="cpu")] = None,
     allow_anonymous: Annotated[
-        bool | None, typer.Option("--allow-anonymous", help="Listen on a public address, open to everybody.")
+        bool | None,
+        typer.Option("--allow-anonymous", help="Listen on a public address without keys, open to all."),
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="Log lines: console or json.", show_default="console")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
@@ -44,10 +48,17 @@ def serve(
         where = f"{variables(name)[0]}: " if name in Settings.model_fields else f"{name}: " if name else ""
         sys.exit(f"nonesuch serve: {where}{first['msg']}")
 
+    from service.auth import Keyring
     from service.listener import ServeError, open_socket
 
+    if settings.keys_file is not None:
+        try:
+            Keyring.read(settings.keys_file)
+        except ValueError as error:
+            sys.exit(f"nonesuch serve: {error}")
+    may_be_public = settings.allow_anonymous or settings.keys_file is not None
     try:
-        with open_socket(settings.host, settings.port, allow_anonymous=settings.allow_anonymous) as listener:
+        with open_socket(settings.host, settings.port, may_be_public=may_be_public) as listener:
             if settings.workers > 1:
                 from service.workers import run_workers
 

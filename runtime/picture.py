@@ -11,7 +11,10 @@ from PIL import Image
 
 from contract.support import Support
 
-__all__ = ["is_picture", "png"]
+__all__ = ["is_picture", "png", "sheet"]
+
+# Between the pictures of a sheet; neither of the two colours of binary ones.
+_GAP_GREY = 96
 
 
 def is_picture(support: Support) -> bool:
@@ -35,10 +38,42 @@ def png(row: NDArray[Any], support: Support, scale: int = 1) -> bytes:
     Raises:
         ValueError: the support is no picture.
     """
+    return _write(_pixels(row, support, scale))
+
+
+def sheet(rows: NDArray[Any], support: Support, across: int, scale: int = 1) -> bytes:
+    """Several rows on one PNG, line by line, with a narrow gap between them.
+
+    Args:
+        rows: [n, H, W], or [n, H, W, 3], as for ``png``.
+        support: what the values mean.
+        across: pictures in a line; the last line may be shorter.
+        scale: as for ``png``.
+
+    Raises:
+        ValueError: the support is no picture.
+    """
+    pictures = [_pixels(row, support, scale) for row in rows]
+    height, width, *channels = pictures[0].shape
+    gap = max(1, scale // 2)
+    down = -(-len(pictures) // across)
+    whole = np.full((down * (height + gap) - gap, across * (width + gap) - gap, *channels), _GAP_GREY, dtype=np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = place // across * (height + gap), place % across * (width + gap)
+        whole[top : top + height, left : left + width] = picture
+    return _write(whole)
+
+
+def _pixels(row: NDArray[Any], support: Support, scale: int) -> NDArray[np.uint8]:
+    """Bytes of a row, [H * scale, W * scale], or [H * scale, W * scale, 3] in colour."""
     if not is_picture(support) or support.element is None:
         raise ValueError(f"rows of shape {list(support.shape)} are not pictures")
     top = (support.element.levels or 2) - 1
     bright = np.rint(row.astype(np.float64) * (255.0 / top)).astype(np.uint8)
+    return bright.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _write(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(bright.repeat(scale, axis=0).repeat(scale, axis=1)).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -19,14 +19,17 @@ from starlette.staticfiles import StaticFiles
 
 from runtime.goldens import golden_questions
 from service.api import anomaly_score, encode, health, log_prob, models, openapi, sample
-from service.api.codecs import JSON, dump
+from service.api.codecs import dump
 from service.api.edge import Edge, respond
+from service.api.negotiation import JSON
 from service.api.problems import ProblemError
+from service.auth import Guard, Keyring
 from service.cache import RowCache
 from service.catalogue import Catalogue
 from service.limits import ByteBudget
 from service.operations import Operations
 from service.parts import Parts
+from service.quotas import Quotas
 from service.scheduler import Limits, Scheduler
 from service.settings import Settings
 from service.telemetry import Metrics
@@ -69,17 +72,18 @@ def create_app(settings: Settings | None = None, on_ready: Callable[[Parts], Non
     app.add_api_route("/openapi.json", _openapi, methods=["GET"], include_in_schema=False)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_exception_handler(HTTPException, _framework_problem)
-    app.add_middleware(Edge, metrics=parts.metrics, access_log=parts.settings.access_log)
+    app.add_middleware(Edge, parts=parts)
     return app
 
 
 def build_parts(settings: Settings) -> Parts:
     """Everything that the routes need, not yet started."""
     metrics = Metrics()
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     cache = RowCache(
         memory_bytes=settings.cache_bytes,
         ttl_seconds=settings.cache_ttl_seconds,
-        redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
+        redis_url=redis_url,
         redis_timeout_seconds=settings.redis_timeout_ms / 1000.0,
         secret=settings.cache_key.get_secret_value().encode() if settings.cache_key else b"",
         observe=metrics.cache_event,
@@ -104,6 +108,8 @@ def build_parts(settings: Settings) -> Parts:
         cache=cache,
         scheduler=scheduler,
         operations=operations,
+        guard=_guard(settings),
+        quotas=Quotas(redis_url, timeout_seconds=settings.redis_timeout_ms / 1000.0, observe=metrics.cache_event),
     )
     metrics.gauge("nonesuch_rows_in_flight", "Rows admitted and not yet answered.", lambda: scheduler.rows_in_flight)
     metrics.gauge(
@@ -113,6 +119,17 @@ def build_parts(settings: Settings) -> Parts:
     metrics.gauge("nonesuch_cache_memory_bytes", "Bytes in the memory cache.", lambda: cache.memory_used)
     metrics.gauge("nonesuch_redis_up", "1 while Redis is in use.", lambda: float(cache.redis_state == "closed"), "min")
     return parts
+
+
+def _guard(settings: Settings) -> Guard | None:
+    if settings.keys_file is None and settings.anonymous_rows_per_minute is None:
+        return None
+    return Guard(
+        Keyring.read(settings.keys_file) if settings.keys_file is not None else None,
+        rows_per_minute=settings.rows_per_minute,
+        anonymous_rows_per_minute=settings.anonymous_rows_per_minute,
+        public_pages=settings.public_pages,
+    )
 
 
 # -- start and end -----------------------------------------------------------------------------------------------
@@ -133,6 +150,7 @@ def _lifespan(parts: Parts, on_ready: Callable[[Parts], None] | None) -> Callabl
         await parts.catalogue.stop()
         await parts.scheduler.close()
         await parts.cache.close()
+        await parts.quotas.close()
 
     return lifespan
 
@@ -160,11 +178,23 @@ def _reload_on_hangup(parts: Parts) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, parts.catalogue.reload)
+    loop.add_signal_handler(signal.SIGHUP, _reload, parts)
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _reload(parts: Parts) -> None:
+    parts.catalogue.reload()
+    if parts.guard is None or parts.settings.keys_file is None:
+        return
+    try:
+        parts.guard.keyring = Keyring.read(parts.settings.keys_file)
+    except ValueError as error:
+        log.error("the keys stay as they were", reason=str(error))
+    else:
+        log.info("the keys were read again", keys=len(parts.guard.keyring))
 
 
 # -- what the framework finds --------------------------------------------------------------------------------------

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["DeadlineExceeded", "Draining", "NotSupported", "Overloaded", "TooLarge", "UnknownModel"]
+__all__ = [
+    "DeadlineExceeded",
+    "Draining",
+    "NotSupported",
+    "OverQuota",
+    "Overloaded",
+    "TooLarge",
+    "Unauthorised",
+    "UnknownModel",
+]
 
 
 class Overloaded(Exception):  # noqa: N818 - named for the state it reports
@@ -86,4 +95,34 @@ class TooLarge(Exception):  # noqa: N818
         super().__init__(
             f"{n} rows would make an answer of more than {limit_bytes / 2**20:g} MiB; "
             f"ask for at most {most} at a time and page with start"
+        )
+
+
+class Unauthorised(Exception):  # noqa: N818
+    """A key is needed, and none was given, or one that is not known.
+
+    Attributes:
+        invalid: whether one was given.
+    """
+
+    def __init__(self, message: str, *, invalid: bool = False):
+        self.invalid = invalid
+        super().__init__(message)
+
+
+class OverQuota(Exception):  # noqa: N818
+    """The caller's quota does not allow so many rows.
+
+    Attributes:
+        retry_after: seconds after which they fit, or None if they never will at once.
+        headers: how the account stands, as header fields.
+    """
+
+    def __init__(self, rows: int, limit: int, retry_after: float | None, headers: Mapping[str, str]):
+        self.retry_after = retry_after
+        self.headers = dict(headers)
+        super().__init__(
+            f"{rows} rows were asked for at once, and the quota is {limit} a minute; ask for fewer at a time"
+            if retry_after is None
+            else f"the quota of {limit} rows a minute is used up; {rows} more fit in {max(1, round(retry_after))} s"
         )

@@ -16,16 +16,17 @@ class ServeError(Exception):
     """The service cannot start; the message says what to do about it."""
 
 
-def open_socket(host: str, port: int, *, allow_anonymous: bool) -> socket.socket:
+def open_socket(host: str, port: int, *, may_be_public: bool) -> socket.socket:
     """A listening socket, opened before anything slow happens, so that a taken port is told at once.
 
     Raises:
         ServeError: the address is public without permission, or cannot be had.
     """
-    if not is_loopback(host) and not allow_anonymous:
+    if not is_loopback(host) and not may_be_public:
         raise ServeError(
             f"{host} can be reached from other machines, and nobody would be asked for a key; "
-            "listen on 127.0.0.1, or say --allow-anonymous (NONESUCH_ALLOW_ANONYMOUS=true) if that is meant"
+            "listen on 127.0.0.1, give --keys-file (`nonesuch key NAME` makes keys), or say --allow-anonymous "
+            "(NONESUCH_ALLOW_ANONYMOUS=true) if that is meant"
         )
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -22,6 +22,7 @@ from service.cache import RowCache
 from service.catalogue import Catalogue
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.knobs import Knobs, read_knobs
+from service.reading import Given, read_codes, read_rows
 from service.scheduler import Scheduler
 
 __all__ = ["Answer", "CacheUse", "Operations"]
@@ -114,7 +115,7 @@ class Operations:
         model: str,
         version: int | None = None,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         seed: int | None = None,
         condition: Mapping[str, Any] | None = None,
@@ -129,7 +130,7 @@ class Operations:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "log_prob")
-        x = _read(loaded, rows, records)
+        x = await read_rows(loaded.manifest.support, rows, records)
         knobs = read_knobs(program, len(x), parameters=parameters, condition=condition)
         inputs: Env = {"x": x}
         if program.input("seed") is not None:
@@ -149,7 +150,7 @@ class Operations:
         model: str,
         version: int | None = None,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         condition: Mapping[str, Any] | None = None,
         deadline: float | None = None,
@@ -160,7 +161,7 @@ class Operations:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "encode")
-        x = _read(loaded, rows, records)
+        x = await read_rows(loaded.manifest.support, rows, records)
         self._check_size(program, len(x))
         knobs = read_knobs(program, len(x), parameters=None, condition=condition)
         outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline, knobs)
@@ -175,7 +176,7 @@ class Operations:
         model: str,
         version: int | None = None,
         *,
-        codes: Sequence[Any],
+        codes: Given,
         condition: Mapping[str, Any] | None = None,
         deadline: float | None = None,
     ) -> Answer:
@@ -185,7 +186,7 @@ class Operations:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "decode")
-        z = _codes(program, codes)
+        z = await read_codes(program, codes)
         self._check_size(program, len(z))
         knobs = read_knobs(program, len(z), parameters=None, condition=condition)
         outputs, cache = await self._rows(loaded, "decode", {"z": z}, deadline, knobs)
@@ -198,7 +199,7 @@ class Operations:
         model: str,
         version: int | None = None,
         *,
-        rows: Sequence[Any] | None = None,
+        rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         alpha: float = 0.05,
         deadline: float | None = None,
@@ -211,7 +212,7 @@ class Operations:
         loaded, program = self._find(model, version, "score")
         if not 0.0 < alpha < 1.0:
             raise InputError(column="alpha", expected="a number between 0 and 1, both excluded", got=f"{alpha:g}")
-        x = _read(loaded, rows, records)
+        x = await read_rows(loaded.manifest.support, rows, records)
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
         outputs, cache = await self._rows(loaded, "score", {"x": x}, deadline, knobs)
@@ -273,31 +274,3 @@ class Operations:
                 return outputs, report.outcome
         except TimeoutError:
             raise DeadlineExceeded() from None
-
-
-def _read(model: LoadedModel, rows: Sequence[Any] | None, records: Sequence[Mapping[str, Any]] | None) -> NDArray[Any]:
-    support = model.manifest.support
-    if rows is not None and records is not None:
-        raise InputError(column="records", expected="either rows or records", got="both")
-    given = rows if rows is not None else records
-    if not given:
-        raise InputError(column="rows", expected="at least one row, in rows or in records", got="none")
-    return support.rows_to_array(rows) if rows is not None else support.records_to_array(records or ())
-
-
-def _codes(program: Program, codes: Sequence[Any]) -> NDArray[Any]:
-    part = program.data_input
-    assert part is not None
-    if not codes:
-        raise InputError(column="codes", expected="at least one code", got="none")
-    for row, code in enumerate(codes):
-        try:
-            array = np.array(code)
-        except ValueError:
-            array = np.empty(0, dtype=object)
-        if array.dtype.kind not in "biuf" or array.shape != part.shape:
-            shape = list(part.shape)
-            raise InputError(row=row, column="codes", expected=f"finite numbers in a list of shape {shape}")
-        if not np.isfinite(array).all():
-            raise InputError(row=row, column="codes", expected="finite numbers", got="a number that is not finite")
-    return np.array(codes, dtype=part.dtype)

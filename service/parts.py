@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.auth import Guard
 from service.cache import RowCache
 from service.catalogue import Catalogue
 from service.limits import ByteBudget
 from service.operations import Operations
+from service.quotas import Quotas
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.telemetry import Metrics
@@ -20,6 +22,7 @@ class Parts:
     """What a request needs; one per application, in ``app.state.parts``.
 
     Attributes:
+        guard: knows callers by their keys or addresses; None where everybody may ask as much as they like.
         draining: set when the process was told to stop; the service answers on, but says that it is not ready.
     """
 
@@ -30,4 +33,6 @@ class Parts:
     cache: RowCache
     scheduler: Scheduler
     operations: Operations
+    guard: Guard | None
+    quotas: Quotas
     draining: bool = False

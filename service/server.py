@@ -98,9 +98,8 @@ def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] 
         app = create_app(settings, on_ready=lambda parts: tell(banner(parts, url)))
     except (FileNotFoundError, ValueError) as error:
         raise ServeError(str(error)) from None
-    fast = settings.fast_path and not settings.access_log
     config = uvicorn.Config(
-        FastPath(app, app.state.parts) if fast else app,
+        FastPath(app, app.state.parts) if settings.fast_path else app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -130,5 +129,8 @@ def banner(parts: Parts, url: str) -> str:
     drawable = [model for model in models if "sample" in model.manifest.capabilities]
     if drawable:
         first = min(drawable, key=lambda model: model.manifest.support.size)
-        lines += ["", "Try", "", *(f"  {line}" for line in sample_curl(url, first, n=3, seed=42).splitlines())]
+        keyed = parts.guard is not None and parts.guard.keyring is not None
+        curl = sample_curl(url, first, n=3, seed=42, keyed=keyed)
+        lines += ["", "Try, with a key in $NONESUCH_KEY" if keyed else "Try", ""]
+        lines += [f"  {line}" for line in curl.splitlines()]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])

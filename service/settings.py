@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. Anything but a loopback address needs `NONESUCH_ALLOW_ANONYMOUS`.",
+        description="Address to listen on. Anything but a loopback address needs keys, or `NONESUCH_ALLOW_ANONYMOUS`.",
     )
     port: int = Field(
         default=8000,
@@ -41,7 +41,26 @@ class Settings(BaseSettings):
     )
     allow_anonymous: bool = Field(
         default=False,
-        description="Listen on a public address although nobody is asked for a key: all who reach it may use it.",
+        description="Listen on a public address although nobody is asked for a key: all who reach it may use it. "
+        "Where there are keys, they are asked for all the same.",
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of keys, a line `NAME: sha256:HASH` or `NAME: sha256:HASH N rows/minute` each, as "
+        "`nonesuch key NAME` prints them; SIGHUP reads it again. With it, all calls but the probes, the documentation "
+        "and `/static` need `Authorization: Bearer KEY`; unset, none do.",
+    )
+    rows_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Quota of each key that has none of its own, in rows asked for a minute; beyond it 429. Pages and "
+        "pictures count as one row each. Processes with the same Redis share the count.",
+    )
+    anonymous_rows_per_minute: int | None = Field(
+        default=None, ge=1, description="The same by address (IPv6: by /64), for callers who need no key."
+    )
+    public_pages: bool = Field(
+        default=False, description="Where there are keys: leave the pages and pictures, `/` and `/x/…`, open to all."
     )
     trusted_proxies: Names = Field(
         default=(),
@@ -89,7 +108,21 @@ class Settings(BaseSettings):
         "Services that share a Redis share the key.",
     )
 
+    pictures: Path | None = Field(
+        default=Path("~/.local/state/nonesuch/pictures"),
+        description="Folder where permanent pictures are kept as they were first drawn, so that a link shows the same "
+        "bytes after an upgrade or on another machine; empty turns it off.",
+    )
+    pictures_bytes: int = Field(
+        default=1024 * MIB,
+        ge=0,
+        description="Most bytes of pictures kept, as files take them on disk; what is drawn beyond is not kept.",
+    )
+
     max_json_bytes: int = Field(default=8 * MIB, ge=1024, description="Largest JSON body, in bytes; beyond it 413.")
+    max_binary_bytes: int = Field(
+        default=64 * MIB, ge=1024, description="Largest binary body (npy), in bytes; beyond it 413."
+    )
     max_answer_bytes: int = Field(
         default=64 * MIB,
         ge=1024,
@@ -124,11 +157,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe line logged."
     )
-    access_log: bool = Field(default=False, description="Log a line for every request.")
+    access_log: bool = Field(
+        default=False,
+        description="Log a line for every request: method, route, status, seconds, key, model, rows, cache.",
+    )
     fast_path: bool = Field(
         default=True,
         description="Answer plain questions ahead of the web framework, with the same answers; turn off to look for a "
-        "difference. A log line for every request turns it off too.",
+        "difference.",
     )
 
     @property
@@ -141,7 +177,7 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("redis_url", "cache_key", mode="before")
+    @field_validator("redis_url", "cache_key", "keys_file", "pictures", mode="before")
     @classmethod
     def _unset(cls, value: Any) -> Any:
         # `REDIS_URL=` in an environment file means "none", as everywhere else.
@@ -149,8 +185,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.max_json_bytes > self.max_bytes_in_flight:
-            raise ValueError("max_json_bytes must not exceed max_bytes_in_flight, or the largest body never fits")
+        for name in ("max_json_bytes", "max_binary_bytes"):
+            if getattr(self, name) > self.max_bytes_in_flight:
+                raise ValueError(f"{name} must not exceed max_bytes_in_flight, or the largest body never fits")
+        if self.rows_per_minute is not None and self.keys_file is None:
+            raise ValueError("rows_per_minute is the quota of a key and needs keys_file; see anonymous_rows_per_minute")
         if self.default_timeout_ms > self.max_timeout_ms:
             raise ValueError("default_timeout_ms must not exceed max_timeout_ms")
         return self

@@ -63,6 +63,12 @@ class Metrics:
         self._run = Histogram(
             "nonesuch_run_seconds", "Time of one run of a graph.", ["model"], buckets=SECONDS, registry=self.registry
         )
+        self._told = Counter(
+            "nonesuch_key_rows", "Rows answered, by the name of the key.", ["key"], registry=self.registry
+        )
+        self._refused = Counter(
+            "nonesuch_quota_refusals", "Requests refused over a quota.", ["key"], registry=self.registry
+        )
         self._children: dict[tuple[Any, ...], Any] = {}
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
         # One of several workers: each keeps its figures in files, and any of them tells those of all.
@@ -91,6 +97,14 @@ class Metrics:
         """A model answered a question about so many rows."""
         self._child(self._rows, model, capability).inc(rows)
         self._child(self._cache, model, capability, cache).inc()
+
+    def answered_to(self, key: str, rows: int) -> None:
+        """Whoever has the key of this name, or none, was answered about so many rows."""
+        self._child(self._told, key).inc(rows)
+
+    def quota_refused(self, key: str) -> None:
+        """A request was refused because the quota is used up."""
+        self._child(self._refused, key).inc()
 
     def cache_event(self, event: str, times: int) -> None:
         """Something happened in the cache so many times."""

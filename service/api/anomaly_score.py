@@ -56,6 +56,8 @@ class AnomalyScoreAnswer(AnswerHead):
     takes=AnomalyScoreRequest,
     gives=AnomalyScoreAnswer,
     examples=examples.ANOMALY_SCORE,
+    array_in="rows",
+    several_out=True,
 )
 async def anomaly_score(operations: Operations, asked: AnomalyScoreRequest, deadline: float) -> Answer:
     """Say how strange rows are, with an alarm that keeps its rate.

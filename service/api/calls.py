@@ -6,10 +6,10 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
@@ -17,22 +17,27 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from contract.capabilities import Capability
-from service.api import codecs
-from service.api.problems import ProblemError, responses
+from service.api import codecs, schemas
+from service.api.access import answered, charge, note
+from service.api.forms import ArrayName, Forms, read_request, write_answer
+from service.api.negotiation import JSON, answer_type, body_type
+from service.api.problems import RATE_LIMITS, ProblemError, responses
+from service.api.query import query_parameters
 from service.errors import DeadlineExceeded
 from service.operations import Answer, Operations
 from service.parts import Parts
 
 __all__ = ["DisconnectWatch", "parts_of", "post", "require_started", "timeout_of"]
 
-Asked = TypeVar("Asked", bound=BaseModel)
-Asked_contra = TypeVar("Asked_contra", bound=BaseModel, contravariant=True)
+Asked = TypeVar("Asked", bound=schemas.Asked)
+Asked_contra = TypeVar("Asked_contra", bound=schemas.Asked, contravariant=True)
 
 # A request that is answered sooner is not worth a task that watches for its client to leave.
 WATCH_AFTER_SECONDS = 0.05
 
 PROBLEMS = (
     "unparsable",
+    "unauthorised",
     "unknown-model",
     "not-acceptable",
     "capability-not-supported",
@@ -41,6 +46,8 @@ PROBLEMS = (
     "invalid-request",
     "invalid-input",
     "answer-too-large",
+    "larger-than-quota",
+    "over-quota",
     "internal-error",
     "overloaded",
     "starting",
@@ -70,6 +77,10 @@ ANSWER_HEADERS = {
     },
     "Nonesuch-Digest": {"description": "Digest of the bundle that answered.", "schema": {"type": "string"}},
     "X-Request-Id": {"description": "The request's id.", "schema": {"type": "string"}},
+    **{
+        name: {**header, "description": f"{header['description']} Where the caller has a quota."}
+        for name, header in RATE_LIMITS.items()
+    },
 }
 
 
@@ -77,6 +88,16 @@ class UseCase(Protocol[Asked_contra]):
     """A route: hands a validated request to an operation."""
 
     def __call__(self, operations: Operations, asked: Asked_contra, deadline: float, /) -> Awaitable[Answer]: ...
+
+
+@dataclass(frozen=True)
+class _Call(Generic[Asked]):
+    """What is the same for every request of a call."""
+
+    capability: Capability
+    takes: type[Asked]
+    forms: Forms
+    use: UseCase[Asked]
 
 
 def post(
@@ -87,16 +108,35 @@ def post(
     takes: type[Asked],
     gives: type[BaseModel],
     examples: Mapping[str, Any],
+    array_in: ArrayName | None = None,
+    array_out: ArrayName | None = None,
+    several_out: bool = False,
+    picture_out: bool = False,
 ) -> Callable[[UseCase[Asked]], UseCase[Asked]]:
     """Register a use case under a path, with its OpenAPI description.
 
-    The framework does the routing and the description; bodies are read, checked and written by ``codecs``, because
+    The framework does the routing and the description; bodies are read, checked and written by ``forms``, because
     validating every number of a large array one by one would cost more than most models do.
+
+    Args:
+        router: where to.
+        path: of the call.
+        capability: what a model must be able to do.
+        takes: the request, as JSON.
+        gives: the answer, as JSON.
+        examples: requests for the description.
+        array_in: the member that may come as an npy file, all others then in the query string.
+        array_out: the member of the answer that may be sent as an npy file.
+        several_out: whether the answer may have several arrays, which are sent as an npz file.
+        picture_out: whether rows may be sent as a PNG, where they are pictures.
     """
+    forms = Forms(array_in, array_out, several_out, picture_out)
 
     def register(use: UseCase[Asked]) -> UseCase[Asked]:
+        call = _Call(capability, takes, forms, use)
+
         async def endpoint(request: Request) -> Response:
-            return await _answer(request, capability, takes, use)
+            return await _answer(request, call)
 
         text = inspect.getdoc(use) or ""
         summary, _, description = text.partition("\n\n")
@@ -109,18 +149,24 @@ def post(
             description=" ".join(description.split()),
             response_model=None,
             responses={
-                200: {"model": gives, "description": "The answer.", "headers": ANSWER_HEADERS},
+                200: {
+                    "model": gives,
+                    "description": "The answer.",
+                    "headers": ANSWER_HEADERS,
+                    "content": forms.describe_answer(),
+                },
                 **responses(*PROBLEMS),
             },
             openapi_extra={
-                "parameters": REQUEST_HEADERS,
+                "parameters": [*query_parameters(takes), *REQUEST_HEADERS],
                 "requestBody": {
                     "required": True,
                     "content": {
-                        codecs.JSON: {
+                        JSON: {
                             "schema": {"$ref": f"#/components/schemas/{takes.__name__}"},
                             "examples": dict(examples),
-                        }
+                        },
+                        **forms.describe_body(),
                     },
                 },
             },
@@ -130,31 +176,35 @@ def post(
     return register
 
 
-async def _answer(request: Request, capability: Capability, takes: type[Asked], use: UseCase[Asked]) -> Response:
+async def _answer(request: Request, call: _Call[Asked]) -> Response:
     parts = parts_of(request)
     require_started(parts)
-    codecs.check_headers(request)
+    wanted = answer_type(request.headers, call.forms.answers)
+    given = body_type(request.headers, call.forms.bodies)
     seconds = timeout_of(request, parts)
     deadline = time.perf_counter() + seconds
+    limit = parts.settings.max_json_bytes if given == JSON else parts.settings.max_binary_bytes
     try:
         with parts.budget.reserve() as room:
             async with asyncio.timeout(seconds):
-                body = await codecs.read_body(request, parts.settings.max_json_bytes, room)
-                asked = codecs.parse(body, takes)
+                body = await codecs.read_body(request, limit, room)
+                asked, n = read_request(body, given, request.scope["query_string"], call.takes, call.forms)
                 if len(body) > codecs.PIECE_BYTES:
                     await asyncio.sleep(0)  # parsing held the event loop, and reading the rows will again
                 del body
+                note(request.scope, model=asked.model, rows=n)
+                call.forms.check_asked(parts.catalogue, wanted, asked, n)
+                standing = await charge(parts, request.scope, n)
                 with DisconnectWatch(request.receive):
-                    answer = await use(parts.operations, asked, deadline)
-                content = await codecs.dump_large(answer.body)
+                    answer = await call.use(parts.operations, asked, deadline)
+                content, media_type, said = await write_answer(answer, wanted, call.forms, request.headers)
     except TimeoutError:
         raise DeadlineExceeded(f"the answer was not ready within {seconds * 1000:.0f} ms") from None
-    rows = next(len(part) for part in answer.body.values() if isinstance(part, np.ndarray))
-    parts.metrics.answered(answer.model.manifest.name, capability, rows, answer.cache)
+    answered(parts, request.scope, answer.model, call.capability, n, answer.cache)
     return Response(
         content,
-        media_type=codecs.JSON,
-        headers={"Nonesuch-Cache": answer.cache, "Nonesuch-Digest": answer.model.digest},
+        media_type=media_type,
+        headers={**said, "Nonesuch-Cache": answer.cache, "Nonesuch-Digest": answer.model.digest, **standing},
     )
 
 

@@ -1,4 +1,4 @@
-"""JSON in and out: header checks, bounded reading, orjson both ways.
+"""Bodies: bounded reading, and JSON in and out by orjson.
 
 Arrays go straight from numpy to JSON. Numbers that JSON lacks become the strings "NaN", "Infinity" and "-Infinity",
 as in the JSON mapping of Protocol Buffers.
@@ -20,9 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from service.api.problems import ProblemError, explain
 from service.limits import Reservation
 
-__all__ = ["JSON", "accepts", "check_headers", "dump", "dump_large", "parse", "read_body"]
+__all__ = ["PIECE_BYTES", "dump", "dump_large", "load", "read_body", "validate"]
 
-JSON = "application/json"
 Body = TypeVar("Body", bound=BaseModel)
 
 # Encoding holds the interpreter; an answer beyond this is encoded in pieces, and the event loop breathes in between.
@@ -30,57 +29,6 @@ PIECE_BYTES = 2**20
 
 
 # -- in --------------------------------------------------------------------------------------------------------
-
-
-def accepts(header: str | None, media_type: str = JSON) -> bool:
-    """Whether an Accept header allows a media type (RFC 9110, 12.5.1): the most specific range that matches decides."""
-    if header is None or not header.strip():
-        return True
-    main = media_type.partition("/")[0]
-    ranks = {media_type: 3, f"{main}/*": 2, "*/*": 1}
-    best, quality = 0, 0.0
-    for part in header.split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        rank = ranks.get(name, 0)
-        if rank > best:
-            weight = next((p[2:].strip() for p in parameters if p.startswith("q=")), "1")
-            try:
-                best, quality = rank, float(weight)
-            except ValueError:
-                best, quality = rank, 1.0
-    return quality > 0
-
-
-def check_headers(request: Request) -> None:
-    """Refuse types that the call neither takes nor gives, before a byte of the body is read.
-
-    Raises:
-        ProblemError: 406, or 415.
-    """
-    headers = request.headers
-    accept = headers.get("accept")
-    if not accepts(accept):
-        raise ProblemError("not-acceptable", f"the answer is {JSON}, which Accept: {accept} excludes", expected=JSON)
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise ProblemError(
-            "unsupported-media-type", f"compressed bodies are not taken (Content-Encoding: {encoding})", got=encoding
-        )
-    given = headers.get("content-type")
-    name, _, parameters = (given or "").partition(";")
-    charset = next(
-        (
-            p.partition("=")[2].strip(' "').lower()
-            for p in parameters.split(";")
-            if p.strip().lower().startswith("charset=")
-        ),
-        "utf-8",
-    )
-    if name.strip().lower() != JSON or charset not in ("utf-8", "utf8", "us-ascii"):
-        said = f"Content-Type: {given}" if given else "there is no header Content-Type"
-        raise ProblemError(
-            "unsupported-media-type", f"expected Content-Type: {JSON}, got {said}", expected=JSON, got=given
-        )
 
 
 async def read_body(request: Request, limit: int, room: Reservation) -> bytes:
@@ -123,20 +71,28 @@ def _check_size(size: int, limit: int) -> None:
         )
 
 
-def parse(body: bytes, model: type[Body]) -> Body:
-    """A JSON body as a request model.
+def load(body: bytes) -> Any:
+    """The value that a JSON body holds.
 
     Raises:
-        ProblemError: 400 when it is not JSON, 422 when it does not fit the model.
+        ProblemError: 400.
     """
     try:
-        value = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if not body.strip():
             raise ProblemError("unparsable", "the body is empty; expected a JSON object") from None
         raise ProblemError(
             "unparsable", f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
+
+
+def validate(value: Any, model: type[Body]) -> Body:
+    """A value as a request model.
+
+    Raises:
+        ProblemError: 422.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

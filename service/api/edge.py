@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.access import admit, caller_of
 from service.api.problems import ProblemError, problem_of
-from service.telemetry import Metrics
+from service.parts import Parts
 
-__all__ = ["CLIENT_LEFT", "Edge", "edge_headers", "respond"]
+__all__ = ["CLIENT_LEFT", "Edge", "edge_headers", "log_request", "respond"]
 
 CLIENT_LEFT = 499
 """Status by which metrics and logs name a request whose client left before the answer; nobody ever receives it."""
@@ -30,14 +31,12 @@ class Edge:
 
     Args:
         app: what is inside.
-        metrics: told of every request.
-        access_log: whether to log a line for each.
+        parts: the service.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, access_log: bool = False):
+    def __init__(self, app: ASGIApp, parts: Parts):
         self._app = app
-        self._metrics = metrics
-        self._access_log = access_log
+        self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -47,6 +46,8 @@ class Edge:
         started = time.perf_counter()
         request_id = _request_id(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
+        # In every line that is logged on behalf of this request, whoever logs it.
+        tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
 
         async def send_on(message: Message) -> None:
@@ -59,6 +60,7 @@ class Edge:
             await send(message)
 
         try:
+            admit(self._parts, scope)
             await self._app(scope, receive, send_on)
         except ClientDisconnect:
             status = CLIENT_LEFT
@@ -73,7 +75,7 @@ class Edge:
         except Exception as error:
             problem = problem_of(error)
             if problem is None or status:
-                log.exception("request failed", request_id=request_id, method=scope["method"], route=_route(scope))
+                log.exception("request failed", method=scope["method"], route=_route(scope))
             if status:
                 raise  # the answer has begun; the server can only cut the connection
             if problem is not None:
@@ -84,16 +86,26 @@ class Edge:
             await answer(scope, receive, send_on)
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.request(_route(scope), scope["method"], status, seconds)
-            if self._access_log:
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    seconds=round(seconds, 6),
-                    request_id=request_id,
-                )
+            self._parts.metrics.request(_route(scope), scope["method"], status, seconds)
+            if self._parts.settings.access_log:
+                log_request(scope, _route(scope), status, seconds)
+            structlog.contextvars.reset_contextvars(**tokens)
+
+
+def log_request(scope: Scope, route: str, status: int, seconds: float) -> None:
+    """The line of a request: what was asked by whom, and what came of it. No values, no keys, no query strings."""
+    caller = caller_of(scope)
+    who = {"key": caller.name} if caller is not None else {}
+    log.info(
+        "request",
+        method=scope["method"],
+        route=route,
+        path=scope["path"],
+        status=status,
+        seconds=round(seconds, 6),
+        **who,
+        **scope["state"].get("facts", {}),
+    )
 
 
 def edge_headers(request_id: str) -> tuple[tuple[bytes, bytes], ...]:

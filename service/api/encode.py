@@ -42,6 +42,10 @@ class DecodeRequest(Asked):
     codes: Nested = Field(min_length=1, description="Codes as /encode gives them, one list each.")
     condition: Condition
 
+    def size(self) -> int:
+        """How many rows are asked for."""
+        return len(self.codes)
+
 
 class DecodeAnswer(AnswerHead):
     """Rows."""
@@ -51,7 +55,16 @@ class DecodeAnswer(AnswerHead):
     rows: list[list[Any]] = Field(description="One row a code, in the data's own units.")
 
 
-@post(router, "/encode", capability="encode", takes=EncodeRequest, gives=EncodeAnswer, examples=examples.ENCODE)
+@post(
+    router,
+    "/encode",
+    capability="encode",
+    takes=EncodeRequest,
+    gives=EncodeAnswer,
+    examples=examples.ENCODE,
+    array_in="rows",
+    array_out="codes",
+)
 async def encode(operations: Operations, asked: EncodeRequest, deadline: float) -> Answer:
     """Give the codes of rows.
 
@@ -67,7 +80,16 @@ async def encode(operations: Operations, asked: EncodeRequest, deadline: float) 
     )
 
 
-@post(router, "/decode", capability="decode", takes=DecodeRequest, gives=DecodeAnswer, examples=examples.DECODE)
+@post(
+    router,
+    "/decode",
+    capability="decode",
+    takes=DecodeRequest,
+    gives=DecodeAnswer,
+    examples=examples.DECODE,
+    array_in="codes",
+    array_out="rows",
+)
 async def decode(operations: Operations, asked: DecodeRequest, deadline: float) -> Answer:
     """Give the rows of codes.
 

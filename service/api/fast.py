@@ -25,10 +25,12 @@ from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
 from service.answers import log_prob_answer, score_answer
-from service.api.codecs import JSON, dump
-from service.api.edge import edge_headers
+from service.api.access import admit, answered, charge
+from service.api.codecs import dump
+from service.api.edge import edge_headers, log_request
 from service.api.fast_json import LARGE, Question, read_large, read_small
-from service.errors import DeadlineExceeded, Draining, Overloaded, UnknownModel
+from service.api.negotiation import JSON
+from service.errors import DeadlineExceeded, Draining, Overloaded, OverQuota, Unauthorised, UnknownModel
 from service.parts import Parts
 
 __all__ = ["FastPath"]
@@ -41,9 +43,7 @@ ALPHA = 0.05
 _JSON = JSON.encode()
 
 # Headers that change what is asked or who asks; all others mean nothing here.
-_CARE = frozenset(
-    {b"content-encoding", b"x-timeout-ms", b"x-request-id", b"authorization", b"transfer-encoding", b"expect"}
-)
+_CARE = frozenset({b"content-encoding", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
 
 LONG_SECONDS = 0.02
 """Work predicted to take longer is watched for its client's leaving and its deadline, which the ordinary way does."""
@@ -89,6 +89,11 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        try:
+            admit(parts, scope)
+        except Unauthorised:
+            await self._app(scope, receive, send)
+            return
         with parts.budget.reserve(length):
             body, messages = await _read(receive, length)
             try:
@@ -99,24 +104,30 @@ class FastPath:
         if answer is None:
             await self._app(scope, _again(messages, receive), send)
             return
-        rows, name, digest, content = answer
+        rows, model, content, standing = answer
         self.answered += 1
+        request_id = os.urandom(16).hex()
         await send(
             {
                 "type": "http.response.start",
                 "status": 200,
                 "headers": [
                     (b"nonesuch-cache", b"bypass"),
-                    (b"nonesuch-digest", digest),
+                    (b"nonesuch-digest", model.digest.encode()),
+                    *((name.lower().encode(), value.encode()) for name, value in standing.items()),
                     (b"content-length", b"%d" % len(content)),
                     (b"content-type", _JSON),
-                    *edge_headers(os.urandom(16).hex()),
+                    *edge_headers(request_id),
                 ],
             }
         )
         await send({"type": "http.response.body", "body": content})
-        parts.metrics.answered(name, capability, rows, "bypass")
-        parts.metrics.request(scope["path"], "POST", 200, time.perf_counter() - started)
+        answered(parts, scope, model, capability, rows, "bypass")
+        seconds = time.perf_counter() - started
+        parts.metrics.request(scope["path"], "POST", 200, seconds)
+        if parts.settings.access_log:
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                log_request(scope, scope["path"], 200, seconds)
 
     def _open(self, length: int) -> bool:
         parts = self._parts
@@ -124,8 +135,8 @@ class FastPath:
 
     async def _answer(
         self, capability: Capability, scope: Scope, body: bytes, started: float
-    ) -> tuple[int, str, bytes, bytes] | None:
-        """(rows, model, digest, content), or None where the question is not plain after all."""
+    ) -> tuple[int, LoadedModel, bytes, dict[str, str]] | None:
+        """(rows, model, content, headers), or None where the question is not plain after all."""
         parts = self._parts
         if len(body) < LARGE:
             question = read_small(body)
@@ -149,6 +160,10 @@ class FastPath:
         seconds = parts.scheduler.predicted_seconds(model, capability, n)
         if seconds > LONG_SECONDS or parts.cache.worth_asking(n, seconds):
             return None
+        try:
+            standing = await charge(parts, scope, n)
+        except OverQuota:
+            return None
         deadline = started + parts.settings.default_timeout_ms / 1000.0
         try:
             outputs = await parts.scheduler.submit(model, capability, {"x": x}, n, deadline=deadline)
@@ -158,7 +173,7 @@ class FastPath:
             answer = log_prob_answer(model, plan.program, outputs)
         else:
             answer = score_answer(model, plan.program, outputs, ALPHA if alpha is None else alpha)
-        return n, name, model.digest.encode(), dump(answer)
+        return n, model, dump(answer), standing
 
     def _plan(self, model: LoadedModel, capability: Capability) -> _Plan | None:
         """What is known of a capability; None where the model lacks it, or it takes more than rows."""

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from service.api.calls import parts_of
-from service.api.codecs import JSON, dump
+from service.api.codecs import dump
+from service.api.negotiation import JSON
 from service.parts import Parts
 
 __all__ = ["Health", "Readiness", "Served", "refusals", "router"]

@@ -80,7 +80,17 @@ class LogProbAnswer(AnswerHead):
     )
 
 
-@post(router, "/log_prob", capability="log_prob", takes=LogProbRequest, gives=LogProbAnswer, examples=examples.LOG_PROB)
+@post(
+    router,
+    "/log_prob",
+    capability="log_prob",
+    takes=LogProbRequest,
+    gives=LogProbAnswer,
+    examples=examples.LOG_PROB,
+    array_in="rows",
+    array_out="log_prob",
+    several_out=True,
+)
 async def log_prob(operations: Operations, asked: LogProbRequest, deadline: float) -> Answer:
     """Say how likely rows are.
 

@@ -15,7 +15,8 @@ from contract.programs import Output, Program, ProgramInput, Steps
 from contract.support import Support
 from runtime.model import LoadedModel
 from service.api.calls import parts_of, require_started
-from service.api.codecs import JSON, dump
+from service.api.codecs import dump
+from service.api.negotiation import JSON
 from service.api.problems import responses
 from service.parts import Parts
 

@@ -15,11 +15,21 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
 from contract.errors import InputError
-from service.errors import DeadlineExceeded, Draining, NotSupported, Overloaded, TooLarge, UnknownModel
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    NotSupported,
+    Overloaded,
+    OverQuota,
+    TooLarge,
+    Unauthorised,
+    UnknownModel,
+)
 
 __all__ = [
     "KINDS",
     "MEDIA_TYPE",
+    "RATE_LIMITS",
     "Kind",
     "Problem",
     "ProblemError",
@@ -49,7 +59,18 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.slug: kind
     for kind in (
-        Kind("unparsable", 400, "The body is not JSON", "Send one JSON object, encoded as UTF-8."),
+        Kind(
+            "unparsable",
+            400,
+            "The body is not what it is said to be",
+            "Send one JSON object, encoded as UTF-8, or one npy file, as the header Content-Type says.",
+        ),
+        Kind(
+            "unauthorised",
+            401,
+            "A key is needed",
+            "Send 'Authorization: Bearer KEY'; whoever runs the service makes keys with `nonesuch key NAME`.",
+        ),
         Kind("not-found", 404, "There is nothing at this address", "The calls are listed at /docs."),
         Kind("unknown-model", 404, "There is no such model", "GET /models lists the models and their versions."),
         Kind("unknown-address", 404, "There is no such sample", "GET /models lists what can be sampled."),
@@ -58,7 +79,7 @@ KINDS: dict[str, Kind] = {
             "not-acceptable",
             406,
             "No acceptable type of answer",
-            "Answers are application/json; let the header Accept allow that, or leave it out.",
+            "Every answer can be application/json, some npy, npz or PNG too; let the header Accept allow one of them.",
         ),
         Kind(
             "capability-not-supported",
@@ -71,7 +92,8 @@ KINDS: dict[str, Kind] = {
             "unsupported-media-type",
             415,
             "Unsupported type of body",
-            "Send application/json, uncompressed, with the header Content-Type saying so.",
+            "Send application/json, or rows and codes as application/x-npy, uncompressed, with the header Content-Type "
+            "saying so.",
         ),
         Kind(
             "invalid-request",
@@ -87,6 +109,18 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "answer-too-large", 422, "The answer would be too large", "Ask for fewer rows at a time; page with 'start'."
+        ),
+        Kind(
+            "larger-than-quota",
+            422,
+            "The request alone is over the quota",
+            "Ask for fewer rows at a time than the quota allows a minute; waiting does not help.",
+        ),
+        Kind(
+            "over-quota",
+            429,
+            "The quota is used up",
+            "Try again after the seconds in Retry-After; RateLimit-Remaining says how many rows are left.",
         ),
         Kind("internal-error", 500, "The service failed", "The fault is ours; the request id finds it in the log."),
         Kind("overloaded", 503, "The service is full", "Try again after the seconds in Retry-After."),
@@ -177,6 +211,14 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("capability-not-supported", _sentence(error))
         case TooLarge():
             return ProblemError("answer-too-large", _sentence(error))
+        case Unauthorised():
+            return ProblemError("unauthorised", _sentence(error), headers={"WWW-Authenticate": _challenge(error)})
+        case OverQuota(retry_after=None):
+            return ProblemError("larger-than-quota", _sentence(error))
+        case OverQuota():
+            return ProblemError(
+                "over-quota", _sentence(error), headers={**_retry_after(error.retry_after or 0.0), **error.headers}
+            )
         case Overloaded():
             return ProblemError("overloaded", _sentence(error), headers=_retry_after(error.retry_after))
         case Draining():
@@ -270,8 +312,30 @@ def _sentence(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _challenge(error: Unauthorised) -> str:
+    """RFC 6750, section 3: an error is named only to those who sent a key."""
+    why = f', error="invalid_token", error_description="{error}"' if error.invalid else ""
+    return f'Bearer realm="nonesuch"{why}'
+
+
 def _retry_after(seconds: float) -> dict[str, str]:
     return {"Retry-After": str(max(1, ceil(seconds)))}
+
+
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "How to say who asks (RFC 6750).", "schema": {"type": "string"}},
+    "RateLimit-Limit": {"description": "Rows a minute.", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "Rows that are left now.", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {
+        "description": "Seconds after which everything is free again, if nothing is asked.",
+        "schema": {"type": "integer"},
+    },
+    "RateLimit-Policy": {"description": "The quota and its window in seconds.", "schema": {"type": "string"}},
+}
+RATE_LIMITS = {name: header for name, header in _HEADERS.items() if name.startswith("RateLimit-")}
+"""Headers of an answer to a caller who has a quota."""
+_HEADERS_OF = {401: ("WWW-Authenticate",), 429: ("Retry-After", *RATE_LIMITS), 503: ("Retry-After",)}
 
 
 def responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
@@ -301,8 +365,7 @@ def responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
                 }
             },
         }
-        if status == 503:
-            described[status]["headers"] = {
-                "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
-            }
+        headers = {name: _HEADERS[name] for name in _HEADERS_OF.get(status, ())}
+        if headers:
+            described[status]["headers"] = headers
     return described

@@ -48,6 +48,10 @@ class SampleRequest(Asked):
             )
         return self
 
+    def size(self) -> int:
+        """How many rows are asked for."""
+        return self.n
+
 
 class SampleAnswer(AnswerHead):
     """Samples and their address."""
@@ -64,7 +68,16 @@ class SampleAnswer(AnswerHead):
     )
 
 
-@post(router, "/sample", capability="sample", takes=SampleRequest, gives=SampleAnswer, examples=examples.SAMPLE)
+@post(
+    router,
+    "/sample",
+    capability="sample",
+    takes=SampleRequest,
+    gives=SampleAnswer,
+    examples=examples.SAMPLE,
+    array_out="rows",
+    picture_out=True,
+)
 async def sample(operations: Operations, asked: SampleRequest, deadline: float) -> Answer:
     """Draw samples.
 

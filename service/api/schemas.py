@@ -78,6 +78,10 @@ class Asked(BaseModel):
     model: str = Field(min_length=1, max_length=63, description="Name of a model; GET /models lists them.")
     version: int | None = Field(default=None, ge=1, description="Version of the model; the highest when absent.")
 
+    def size(self) -> int:
+        """How many rows are asked for."""
+        raise NotImplementedError
+
 
 class AskedAbout(Asked):
     """A request about data rows: exactly one of ``rows`` and ``records``."""
@@ -105,6 +109,10 @@ class AskedAbout(Asked):
                 "no_rows", "expected at least one row in {name}, got none", {"name": repr(given[0])}
             )
         return self
+
+    def size(self) -> int:
+        """How many rows are asked about."""
+        return len(self.rows if self.rows is not None else self.records or ())
 
 
 class AnswerHead(BaseModel):

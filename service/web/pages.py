@@ -20,6 +20,7 @@ from contract.capabilities import KIND_WORDS
 from contract.errors import InputError
 from runtime.model import LoadedModel
 from runtime.picture import is_picture
+from service.api.access import charge
 from service.api.calls import DisconnectWatch, parts_of, require_started
 from service.api.problems import KINDS, ProblemError
 from service.errors import DeadlineExceeded, Overloaded
@@ -28,6 +29,7 @@ from service.web.samples import (
     Address,
     Gallery,
     address_at,
+    content_etag,
     find_address,
     picture_etag,
     picture_scale,
@@ -101,21 +103,32 @@ async def home(request: Request) -> Response:
 @router.api_route("/x/{model}@{prefix}/{seed:int}/{row:int}.png", methods=["GET", "HEAD"])
 async def picture(request: Request, model: str, prefix: str, seed: int, row: int) -> Response:
     """A sample's picture, for ever the same."""
-    parts = parts_of(request)
+    parts, gallery = parts_of(request), _gallery(request)
     require_started(parts)
+    content = await gallery.kept(model, prefix, seed, row)
+    if content is not None:
+        return _picture(request, content_etag(content), content)
     address = find_address(parts, model, prefix, seed, row)
     if not is_picture(address.support):
         raise ProblemError("not-found", f"rows of {model!r} are no pictures; the page of this one is {address.path}")
+    etag = picture_etag(address)
+    if not gallery.keeps and _matches(request.headers.get("if-none-match"), etag):
+        return _picture(request, etag, b"")
+    async with _within(request) as deadline:
+        content = await gallery.keep(address, await gallery.picture(address, deadline))
+    return _picture(request, content_etag(content) if gallery.keeps else etag, content)
+
+
+def _picture(request: Request, etag: str, content: bytes) -> Response:
+    """A picture, or word that the client has it."""
     headers = {
-        "ETag": picture_etag(address),
+        "ETag": etag,
         "Cache-Control": PERMANENT,
         "Access-Control-Allow-Origin": "*",
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
-    if _matches(request.headers.get("if-none-match"), headers["ETag"]):
+    if _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    async with _within(request) as deadline:
-        content = await _gallery(request).picture(address, deadline)
     return Response(content, media_type="image/png", headers=headers)
 
 
@@ -303,7 +316,9 @@ async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) 
 @asynccontextmanager
 async def _within(request: Request) -> AsyncIterator[float]:
     """The default deadline, and an end to the work when the reader leaves."""
-    seconds = parts_of(request).settings.default_timeout_ms / 1000.0
+    parts = parts_of(request)
+    await charge(parts, request.scope, 1)
+    seconds = parts.settings.default_timeout_ms / 1000.0
     try:
         async with asyncio.timeout(seconds):
             with DisconnectWatch(request.receive):

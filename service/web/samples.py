@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
@@ -20,12 +21,14 @@ from runtime.picture import is_picture, png
 from service.api.problems import ProblemError
 from service.errors import NotSupported, Overloaded, TooLarge
 from service.parts import Parts
+from service.web.store import PictureStore
 
 __all__ = [
     "PREFIX_LENGTH",
     "Address",
     "Gallery",
     "address_at",
+    "content_etag",
     "find_address",
     "picture_etag",
     "random_seed",
@@ -61,8 +64,12 @@ class Address:
     @property
     def path(self) -> str:
         """The permanent path; it outlives new versions that draw the same, and dies with the program that drew it."""
-        prefix = self.model.program_digest("sample")[:PREFIX_LENGTH]
-        return f"/x/{self.name}@{prefix}/{self.seed}/{self.row}"
+        return f"/x/{self.name}@{self.prefix}/{self.seed}/{self.row}"
+
+    @property
+    def prefix(self) -> str:
+        """What the address says of the program that draws it."""
+        return self.model.program_digest("sample")[:PREFIX_LENGTH]
 
     def at(self, row: int) -> Address | None:
         """The address of another row of the seed, or None where there is none."""
@@ -116,17 +123,25 @@ def picture_etag(address: Address) -> str:
     return f'"{hashlib.blake2b(what.encode(), digest_size=16).hexdigest()}"'
 
 
+def content_etag(content: bytes) -> str:
+    """A strong entity tag of a picture that is kept: of its bytes, whoever drew them."""
+    return f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
+
+
 def picture_scale(support: Support) -> int:
     """Pixels of the picture to a pixel of the row."""
     return max(1, PICTURE_PIXELS // max(support.shape[:2]))
 
 
-def sample_curl(base: str, model: LoadedModel, *, n: int, seed: int, start: int = 0, pin: bool = False) -> str:
-    """The command that draws samples, for a shell."""
+def sample_curl(
+    base: str, model: LoadedModel, *, n: int, seed: int, start: int = 0, pin: bool = False, keyed: bool = False
+) -> str:
+    """The command that draws samples, for a shell; where it needs a key, one that the shell holds."""
     version = f',"version":{model.manifest.version}' if pin else ""
     first = f',"start":{start}' if start else ""
+    key = ' -H "Authorization: Bearer $NONESUCH_KEY"' if keyed else ""
     return (
-        f"curl -s {base}/sample -H 'Content-Type: application/json' \\\n"
+        f"curl -s {base}/sample{key} -H 'Content-Type: application/json' \\\n"
         f'  -d \'{{"model":"{model.manifest.name}"{version},"n":{n},"seed":{seed}{first}}}\''
     )
 
@@ -141,6 +156,13 @@ class Gallery:
     def __init__(self, parts: Parts):
         self._parts = parts
         self._clouds: OrderedDict[str, NDArray[np.float64]] = OrderedDict()
+        folder = parts.settings.pictures
+        self._store = PictureStore(folder, parts.settings.pictures_bytes) if folder is not None else None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether pictures are kept."""
+        return self._store is not None
 
     async def row(self, address: Address, deadline: float) -> NDArray[Any]:
         """The row at an address, [*shape]."""
@@ -154,6 +176,19 @@ class Gallery:
     async def picture(self, address: Address, deadline: float) -> bytes:
         """The row at an address as a PNG."""
         return png(await self.row(address, deadline), address.support, picture_scale(address.support))
+
+    async def kept(self, name: str, prefix: str, seed: int, row: int) -> bytes | None:
+        """The picture that was first drawn at an address, whether or not what drew it is still served."""
+        if self._store is None:
+            return None
+        return await asyncio.to_thread(self._store.get, name, prefix, seed, row)
+
+    async def keep(self, address: Address, content: bytes) -> bytes:
+        """Keep a picture; gives the one to show, which is another's if that was kept first."""
+        if self._store is None:
+            return content
+        where = address.name, address.prefix, address.seed, address.row
+        return await asyncio.to_thread(self._store.put, *where, content)
 
     async def log_prob(self, model: LoadedModel, row: NDArray[Any], deadline: float) -> tuple[float, NumberKind] | None:
         """Log-probability of a row and its kind, where the model has one."""

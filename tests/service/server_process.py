@@ -40,7 +40,8 @@ class ServerProcess:
         self._process = subprocess.Popen(
             [*COMMAND, *flags],
             cwd=ROOT,
-            env={**clean, **(environment or {})},
+            # The home folder's pictures are its owner's.
+            env={**clean, "NONESUCH_PICTURES": "", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

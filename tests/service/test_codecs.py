@@ -26,33 +26,8 @@ class Body(BaseModel):
     n: int = 1
 
 
-@pytest.mark.parametrize(
-    ("header", "accepted"),
-    [
-        (None, True),
-        ("", True),
-        ("*/*", True),
-        ("application/json", True),
-        ("APPLICATION/JSON", True),
-        ("application/*", True),
-        ("text/html, */*;q=0.1", True),
-        ("application/json;q=0.5, text/html", True),
-        ("application/json; charset=utf-8; q=1", True),
-        ("text/html", False),
-        ("application/xml, text/*", False),
-        ("application/json;q=0", False),
-        ("application/json;q=0, */*", False),
-        ("application/*;q=0, */*;q=1", False),
-        ("*/*;q=0", False),
-        ("*/*;q=0, application/json", True),
-    ],
-)
-def test_accept(header: str | None, accepted: bool) -> None:
-    assert codecs.accepts(header) is accepted
-
-
 def test_a_body_becomes_a_model() -> None:
-    assert codecs.parse(b' {"n": 3} ', Body).n == 3
+    assert codecs.validate(codecs.load(b' {"n": 3} '), Body).n == 3
 
 
 @pytest.mark.parametrize(
@@ -69,14 +44,14 @@ def test_a_body_becomes_a_model() -> None:
 )
 def test_what_is_not_json_is_400_and_says_where(body: bytes, where: str) -> None:
     with pytest.raises(ProblemError, match=where) as refused:
-        codecs.parse(body, Body)
+        codecs.validate(codecs.load(body), Body)
     assert refused.value.status == 400
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"3", b'"n"', b"null"])
 def test_json_that_is_no_object_is_422(body: bytes) -> None:
     with pytest.raises(ProblemError, match="expected an object") as refused:
-        codecs.parse(body, Body)
+        codecs.validate(codecs.load(body), Body)
     assert refused.value.status == 422
 
 

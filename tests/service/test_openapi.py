@@ -86,7 +86,7 @@ def test_every_member_of_a_request_is_described(document: dict[str, Any]) -> Non
 @pytest.mark.parametrize("path", sorted(QUESTIONS))
 def test_every_status_of_a_question_is_described(document: dict[str, Any], path: str) -> None:
     described = document["paths"][path]["post"]["responses"]
-    wanted = {"200", "400", "404", "406", "409", "413", "415", "422", "500", "503", "504"}
+    wanted = {"200", "400", "401", "404", "406", "409", "413", "415", "422", "429", "500", "503", "504"}
     assert set(described) == wanted
     for status in wanted - {"200"}:
         content = described[status]["content"]["application/problem+json"]

@@ -107,7 +107,8 @@ def test_405_says_what_the_address_takes(client: httpx.Client, method: str, path
 
 def test_406_when_json_is_not_wanted(client: httpx.Client) -> None:
     answer = client.post("/log_prob", json=GOOD, headers={"Accept": "text/html"})
-    refused(answer, 406, "not-acceptable", expected="application/json")
+    expected = "application/json, application/x-npy or application/x-npz"
+    refused(answer, 406, "not-acceptable", expected=expected)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_406_when_json_is_not_wanted(client: httpx.Client) -> None:
 def test_415_for_bodies_that_are_not_said_to_be_json(client: httpx.Client, given: str | None) -> None:
     headers = {"Content-Type": given} if given else {}
     answer = client.post("/log_prob", content=json.dumps(GOOD), headers=headers)
-    refused(answer, 415, "unsupported-media-type", expected="application/json")
+    refused(answer, 415, "unsupported-media-type", expected="application/json or application/x-npy")
 
 
 def test_415_for_compressed_bodies(client: httpx.Client) -> None:

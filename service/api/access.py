@@ -1,0 +1,76 @@
+"""Who asks, and what it costs them: the same for both ways through the service, and nothing where nobody is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.types import Scope
+
+from runtime.model import LoadedModel
+from service.auth import Caller
+from service.errors import OverQuota
+from service.parts import Parts
+
+__all__ = ["admit", "answered", "caller_of", "charge", "note"]
+
+
+def admit(parts: Parts, scope: Scope) -> None:
+    """Let a request in, and remember whose it is.
+
+    Raises:
+        Unauthorised: it needs a key.
+    """
+    if parts.guard is None:
+        return
+    given = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+    client = scope.get("client")
+    _state(scope)["caller"] = parts.guard.admit(
+        scope["path"], given.decode("latin-1") if given is not None else None, client[0] if client else None
+    )
+
+
+def caller_of(scope: Scope) -> Caller | None:
+    """Whose request it is, where that matters."""
+    caller: Caller | None = _state(scope).get("caller")
+    return caller
+
+
+async def charge(parts: Parts, scope: Scope, rows: int) -> dict[str, str]:
+    """Count the rows that a request asks for, once, and give the headers that say how its caller stands.
+
+    Raises:
+        OverQuota: the caller has no room for so many.
+    """
+    state = _state(scope)
+    caller: Caller | None = state.get("caller")
+    if caller is None or caller.rows_per_minute is None:
+        return {}
+    if "standing" not in state:
+        try:
+            standing = await parts.quotas.take(caller.account, caller.rows_per_minute, rows)
+        except OverQuota:
+            parts.metrics.quota_refused(caller.name)
+            raise
+        state["standing"] = standing.headers()
+    headers: dict[str, str] = state["standing"]
+    return headers
+
+
+def answered(parts: Parts, scope: Scope, answer_of: LoadedModel, capability: str, rows: int, cache: str) -> None:
+    """Count an answer, and remember for the log what it was about."""
+    manifest = answer_of.manifest
+    parts.metrics.answered(manifest.name, capability, rows, cache)
+    caller = caller_of(scope)
+    if caller is not None:
+        parts.metrics.answered_to(caller.name, rows)
+    note(scope, model=manifest.name, version=manifest.version, rows=rows, cache=cache)
+
+
+def note(scope: Scope, **facts: Any) -> None:
+    """Remember what a request was about, for its line in the log."""
+    _state(scope).setdefault("facts", {}).update(facts)
+
+
+def _state(scope: Scope) -> dict[str, Any]:
+    state: dict[str, Any] = scope.setdefault("state", {})
+    return state
