@@ -90,9 +90,9 @@ class NumberScales(nn.Module):
             self.width[i] = (high - low) / 1.349 if high > low else spread
             step = float(self.resolution[i])
             if step:
-                self.offset[i] = values[0] - step * torch.round(values[0] / step)
-            if self.count[i]:
-                self.offset[i] = 0.0
+                offset = float(values[0] - step * torch.round(values[0] / step))
+                # A multiple of the step up to rounding lies on the grid through 0.
+                self.offset[i] = 0.0 if self.count[i] or abs(offset) < 1e-6 * step else offset
         self.mean.zero_()
         self.deviation.fill_(1.0)
         y = self.forward(x)
@@ -149,5 +149,8 @@ class NumberScales(nn.Module):
         index = torch.where(self.count, index.clamp(min=0.0), index)
         first = torch.floor(-self.offset / step) + 1.0  # the first cell whose centre is above zero
         index = torch.where(self.positive, torch.maximum(index, first), index)
-        rounded = self.offset + step * index
+        # 3938 / 10000 is the double nearest to 0.3938, as data have it; 3938 * 0.0001 is its neighbour.
+        per = torch.round(1.0 / step)
+        whole = (per > 0) & ((per * step - 1.0).abs() < 1e-9)
+        rounded = self.offset + torch.where(whole, index / torch.where(whole, per, torch.ones_like(per)), step * index)
         return torch.where(self.resolution > 0, rounded, x)

@@ -203,6 +203,14 @@ def test_any_table_is_drawn_from_within_its_support_and_every_draw_has_a_probabi
     assert torch.isfinite(model.log_prob(drawn)).all()
 
 
+def test_a_rounded_value_is_the_double_that_is_written() -> None:
+    column = Column(name="share", kind="real", base_measure="lebesgue", resolution=0.0001)
+    scales = NumberScales([column])
+    values = torch.tensor([[0.3938], [0.1831], [0.7], [-2.0006]], dtype=torch.float64)
+    scales.fit(values)
+    assert scales.inverse(scales(values)).tolist() == values.tolist()
+
+
 def test_scales_come_back() -> None:
     columns = tables()["people"].support.columns or ()
     numbers = [i for i, column in enumerate(columns) if column.kind in ("real", "positive", "count")]
