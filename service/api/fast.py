@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,8 @@ _JSON = JSON.encode()
 
 # Headers that change what is asked or who asks; all others mean nothing here.
 _CARE = frozenset({b"content-encoding", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
+
+_MODEL_ALONE = re.compile(rb"model=([a-z0-9-]{1,63})")
 
 LONG_SECONDS = 0.02
 """Work predicted to take longer is watched for its client's leaving and its deadline, which the ordinary way does."""
@@ -222,7 +225,11 @@ def _again(messages: list[Message], receive: Receive) -> Receive:
 
 
 def _with_query(question: Question, query: bytes) -> tuple[str, int | None, float | None] | None:
-    """Model, version and alpha of a question; None if there is more to them."""
-    if query or question.model is None:
-        return None
-    return question.model, question.version, question.alpha
+    """Model, version and alpha of a question, the model from body or query; None if there is more to them."""
+    name = question.model
+    if query:
+        found = _MODEL_ALONE.fullmatch(query)
+        if found is None or name is not None:
+            return None
+        name = found[1].decode()
+    return (name, question.version, question.alpha) if name is not None else None

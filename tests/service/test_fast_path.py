@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -183,7 +182,10 @@ def test_every_body_is_answered_alike(ways: tuple[httpx.Client, httpx.Client], p
         )
 
 
-def test_what_the_query_names(ways: tuple[httpx.Client, httpx.Client], tmp_path: Path) -> None:
+def test_what_the_query_names(ways: tuple[httpx.Client, httpx.Client]) -> None:
+    before = fast_answers(ways)
+    assert both(ways, "/log_prob?model=normal", b'{"rows":[[0.5,1.0]]}').status_code == 200
+    assert fast_answers(ways) == before + 1
     for query in ("", "?", "?model=normal", "?model=nobody", "?model=normal&version=1", "?model=nor%6dal", "?x=1"):
         both(ways, f"/log_prob{query}", b'{"rows":[[0.5,1.0]]}')
         both(ways, f"/log_prob{query}", b'{"model":"normal","rows":[[0.5,1.0]]}')
