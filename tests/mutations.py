@@ -321,4 +321,62 @@ MUTANTS = [
         "tests/service/test_pages.py",
         pictures_share_one_entity_tag=("{address.seed}|{address.row}|", ""),
     ),
+    *_in(
+        "service/web/store.py",
+        "tests/service/test_kept_pictures.py",
+        the_last_to_draw_wins=("os.link(draft, path)", "draft.replace(path)"),
+        a_kept_picture_is_drawn_again=(
+            "return path.read_bytes()\n        except FileNotFoundError",
+            "return None\n        except FileNotFoundError",
+        ),
+    ),
+    *_in(
+        "service/api/arrays.py",
+        "tests/service/test_arrays.py",
+        bytes_beyond_the_array_are_ignored=("if len(body) - start != wanted:", "if len(body) - start < wanted:"),
+        fortran_order_is_ignored=("array.reshape(shape[::-1]).T if fortran", "array.reshape(shape) if fortran"),
+        big_endian_is_read_as_it_lies=('dtype.newbyteorder("=")', "dtype"),
+        complex_numbers_are_numbers=('not in "biuf"', 'not in "biufc"'),
+    ),
+    *_in(
+        "service/reading.py",
+        "tests/service/test_arrays_over_http.py",
+        a_row_is_named_by_its_place_in_a_piece=("row=error.row + start", "row=error.row"),
+    ),
+    *_in(
+        "service/api/query.py",
+        "tests/service/test_query.py",
+        the_query_overrules_the_body=("if isinstance(body, bool) or body != query:", "if False:"),
+    ),
+    *_in(
+        "service/auth.py",
+        "tests/service/test_auth.py",
+        keys_are_compared_with_an_early_exit=(
+            "if hmac.compare_digest(key.digest, digest):",
+            "if key.digest == digest:",
+        ),
+        the_first_key_that_fits_ends_the_search=("                found = key\n", "                return key\n"),
+        new_routes_are_open=(
+            "if self.keyring is None or self._is_open(path):",
+            'if self.keyring is None or "/x" not in path:',
+        ),
+        public_pages_open_the_questions=('(path == "/" or path.startswith("/x/"))', 'path.startswith("/")'),
+    ),
+    *_in(
+        "service/quotas.py",
+        "tests/service/test_quotas.py",
+        a_dead_redis_is_an_error=("                self._failed(error)\n", "                raise\n"),
+        redis_counts_for_nobody_else=("_count(self._shared, item", "_count(self._memory, item"),
+        one_row_is_counted_whatever_was_asked=("hit(item, account, cost=rows)", "hit(item, account, cost=1)"),
+        the_wait_forgets_that_this_minute_counts_in_the_next=(
+            "return window.current_left + WINDOW",
+            "return 0.0 * WINDOW",
+        ),
+    ),
+    *_in(
+        "service/api/fast.py",
+        "tests/service/test_keys_over_http.py",
+        the_fast_path_asks_nobody_for_a_key=("            admit(parts, scope)\n", "            pass\n"),
+        the_fast_path_charges_nothing=("standing = await charge(parts, scope, n)", "standing = {}"),
+    ),
 ]

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.api.calls import parts_of
 from service.api.codecs import dump
 from service.api.negotiation import JSON
+from service.api.problems import responses
 from service.parts import Parts
 
 __all__ = ["Health", "Readiness", "Served", "refusals", "router"]
@@ -100,7 +101,10 @@ async def readyz(request: Request) -> Response:
     operation_id="metrics",
     summary="Metrics, as Prometheus reads them",
     response_model=None,
-    responses={200: {"description": "Metrics, as Prometheus reads them.", "content": {"text/plain": {}}}},
+    responses={
+        200: {"description": "Metrics, as Prometheus reads them.", "content": {"text/plain": {}}},
+        **responses("unauthorised"),
+    },
 )
 async def metrics(request: Request) -> Response:
     """Requests, rows, cache, batches and queue, in Prometheus' text format or, when asked for, in OpenMetrics."""

@@ -24,7 +24,7 @@ __all__ = ["Card", "ModelList", "router"]
 
 router = APIRouter(tags=["models"])
 
-PROBLEMS = ("unknown-model", "internal-error", "starting")
+PROBLEMS = ("unauthorised", "unknown-model", "internal-error", "starting")
 
 
 class _Part(BaseModel):
@@ -109,7 +109,10 @@ class Card(_Part):
     operation_id="models",
     summary="List the models",
     response_model=None,
-    responses={200: {"model": ModelList, "description": "The models."}, **responses("internal-error", "starting")},
+    responses={
+        200: {"model": ModelList, "description": "The models."},
+        **responses("unauthorised", "internal-error", "starting"),
+    },
 )
 async def models(request: Request) -> Response:
     """Every model with its versions and the questions that it can answer."""

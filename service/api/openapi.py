@@ -45,10 +45,13 @@ def document(app: FastAPI) -> dict[str, Any]:
             [(model, "validation") for model in _MODELS], ref_template="#/components/schemas/{model}"
         )
         schemas.update(ours["$defs"])
+        made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for name in _FOREIGN:
             schemas.pop(name, None)
         for path in made["paths"].values():
             for operation in path.values():
+                # A key is needed where the service has keys, which it does not say here.
+                operation["security"] = [{"key": []}, {}] if "401" in operation["responses"] else []
                 described = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
                 if described.get("schema", {}).get("$ref", "").endswith("/HTTPValidationError"):
                     del operation["responses"]["422"]
