@@ -229,6 +229,42 @@ MUTANTS = [
         "tests/models/test_made.py",
         the_steps_ignore_the_temperature=("logit / temperature.float()", "logit / temperature.float().clamp(1, 1)"),
     ),
+    *_in(
+        "models/vae.py",
+        "tests/models/test_vae.py::test_a_weight_by_hand",
+        the_prior_is_left_out=("likelihood + prior - row_sum(posterior)", "likelihood - row_sum(posterior)"),
+        levels_are_not_dequantised=("((rows + offset) / self.levels - mean)", "(rows / self.levels - mean)"),
+        densities_are_of_the_whole_range=("+ log(self.levels))", "+ 0 * log(self.levels))"),
+    ),
+    *_in(
+        "models/vae.py",
+        "tests/models/test_vae.py::test_without_observation_noise_a_draw_is_the_decoded_code",
+        the_noise_is_never_off=("mean + noise * log_scale.exp() * draws", "mean + log_scale.exp() * draws"),
+    ),
+    *_in(
+        "models/vae.py",
+        "tests/models/test_vae.py::TestLabels::test_training_withholds_the_label_of_some_rows",
+        no_label_is_ever_withheld=("dims=1)[:, 0] < self.label_dropout", "dims=1)[:, 0] < 0 * self.label_dropout"),
+    ),
+    *_in(
+        "models/nets/prior.py",
+        "tests/models/test_vae.py::test_a_flow_prior_has_the_density_of_its_draws",
+        the_prior_s_log_det_has_the_wrong_sign=("total + row_sum(log_scale", "total - row_sum(log_scale"),
+    ),
+    *_in(
+        "models/realnvp_image.py",
+        "tests/models/test_realnvp_image.py::TestFlow::test_the_weight_is_the_base_law_and_autodiff_s_determinant",
+        the_jacobian_of_the_logit_is_dropped=(
+            "self.support.size * slope - row_sum(below + above)",
+            "self.support.size * slope - 0 * row_sum(below + above)",
+        ),
+        the_units_of_the_levels_are_dropped=("* slope - row_sum", "* 0 * slope - row_sum"),
+    ),
+    *_in(
+        "models/realnvp_image.py",
+        "tests/models/test_realnvp_image.py::TestFlow::test_decode_undoes_encode",
+        a_code_is_of_the_edge_of_its_level=("double() + 0.5)[0]", "double() + 0.0)[0]"),
+    ),
     # -- training ---------------------------------------------------------------------------------------------------
     *_in(
         "training/adapter.py",
