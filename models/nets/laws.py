@@ -9,7 +9,7 @@ from torch import Tensor
 
 from contract.programs import ProgramInput
 from contract.randomness import Stream
-from models.nets.lanes import full_lanes, row_sum
+from models.nets.lanes import row_sum, softplus
 from models.randomness import normal
 
 __all__ = ["TEMPERATURE", "bernoulli_log_prob", "standard_normal", "standard_normal_log_prob"]
@@ -46,9 +46,4 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
         True
     """
     evidence = ((2.0 * x - 1.0) * logits).double()  # [n, d]: log-odds of what was seen
-    return -row_sum(full_lanes(_softplus_of_minus, evidence))
-
-
-def _softplus_of_minus(v: Tensor) -> Tensor:
-    # log(1 + exp(-v)) without overflow; in double the logarithm of 1 + something small loses nothing that counts.
-    return torch.log(1.0 + torch.exp(-v.abs())) + (-v).relu()
+    return -row_sum(softplus(-evidence))
