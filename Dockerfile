@@ -39,12 +39,15 @@ RUN pip install --no-deps --force-reinstall /wheels/*.whl
 
 FROM python AS service
 RUN useradd --system --uid 10001 --home-dir /srv/nonesuch --shell /usr/sbin/nologin nonesuch
+# Pictures that permanent links show; a volume mounted here keeps them, and takes its owner from this folder.
+RUN install -d -o nonesuch /var/lib/nonesuch/pictures
 WORKDIR /srv/nonesuch
 COPY bundles bundles
 ENV PATH=/opt/nonesuch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    NONESUCH_LOG_FORMAT=json
+    NONESUCH_LOG_FORMAT=json \
+    NONESUCH_PICTURES=/var/lib/nonesuch/pictures
 USER nonesuch
 EXPOSE 8000
 STOPSIGNAL SIGTERM

@@ -28,3 +28,11 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
     """A client of the server."""
     with server.client() as made:
         yield made
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_pictures_at_home() -> Iterator[None]:
+    """An application in the tests' own process keeps no pictures in the home folder of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NONESUCH_PICTURES", "")
+        yield

@@ -87,6 +87,7 @@ def test_objects_are_refused_and_never_unpickled() -> None:
         np.array(["a"]),
         np.array([b"a"]),
         np.array([1j]),
+        np.array([1j], dtype=np.complex64),
         np.array(["2020-01-01"], dtype="M8[D]"),
         np.zeros(2, dtype=[("a", "f8")]),
         np.zeros(2, dtype="V8"),

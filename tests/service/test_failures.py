@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.app import create_app
@@ -91,7 +92,7 @@ def test_a_failure_of_ours_is_500_without_its_inside(bundles: Path, monkeypatch:
         assert parts.budget.held == 0
         assert (await client.get("/healthz")).status_code == 200
 
-    with capture_logs() as lines:
+    with capture_logs(processors=[merge_contextvars]) as lines:
         run(bundles, test)
     logged = next(line for line in lines if line.get("request_id") == "find-me")
     assert logged["log_level"] == "error"

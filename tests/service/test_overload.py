@@ -31,6 +31,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "MAX_ROWS_IN_FLIGHT": "10",
         "MAX_BYTES_IN_FLIGHT": "4096",
         "MAX_JSON_BYTES": "2048",
+        "MAX_BINARY_BYTES": "2048",
         "MAX_ANSWER_BYTES": "2048",
     }
     with serving(bundles, **{f"NONESUCH_{name}": value for name, value in limits.items()}) as running:
