@@ -57,8 +57,8 @@ GOOD = f"alice: sha256:{'0' * 64}"
     [
         ("", "no key in it"),
         ("# nobody\n", "no key in it"),
-        (f"{GOOD}\n{SECRET}\n", "line 2: expected NAME: sha256:HASH"),
-        (f"alice: {SECRET}\n", "line 1"),
+        pytest.param(f"{GOOD}\n{SECRET}\n", "line 2: expected NAME: sha256:HASH", id="a key without a name"),
+        pytest.param(f"alice: {SECRET}\n", "line 1", id="a key in place of its hash"),
         ("alice: sha256:abc\n", "line 1"),
         (f"alice: md5:{'0' * 64}\n", "line 1"),
         (f"{GOOD} 0 rows/minute\n", "line 1"),
