@@ -65,6 +65,11 @@ class Rows:
         return self.n if self._active is None else len(self._active)
 
     @property
+    def nbytes(self) -> int:
+        """Memory of all rows' values by now."""
+        return sum(array.nbytes for array in self._env.values())
+
+    @property
     def runs_left(self) -> int:
         """Runs of a graph still ahead of the slowest row, the next one included."""
         final = 1 if self.program.final else 0

@@ -20,6 +20,7 @@ from runtime.rows import NotConvergedError, environment
 from service.answers import answer_head, answer_of, columns_of, condition_of, log_prob_answer, score_answer
 from service.cache import RowCache
 from service.catalogue import Catalogue
+from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.knobs import Knobs, read_knobs
 from service.reading import Given, read_codes, read_rows
@@ -77,7 +78,7 @@ class Operations:
         start: int = 0,
         condition: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """Rows ``start … start + n - 1`` of ``seed``, which is chosen when absent.
 
@@ -97,7 +98,7 @@ class Operations:
             "row": np.arange(start, start + n, dtype=np.int64),
         }
         knobs = read_knobs(program, n, parameters=parameters, condition=condition)
-        outputs, cache = await self._rows(loaded, "sample", address, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "sample", address, errand, knobs)
         body = {
             **answer_head(loaded),
             "seed": chosen,
@@ -120,7 +121,7 @@ class Operations:
         seed: int | None = None,
         condition: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """The log-probability of each row, with its kind and error, in nats of the original units.
 
@@ -140,7 +141,7 @@ class Operations:
             inputs["seed"] = np.full(len(x), chosen, dtype=np.int64)
         elif seed is not None:
             raise InputError(column="seed", expected="no seed, for this model's log_prob draws nothing", got=str(seed))
-        outputs, cache = await self._rows(loaded, "log_prob", inputs, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "log_prob", inputs, errand, knobs)
         seed = int(inputs["seed"][0]) if "seed" in inputs else None
         body = log_prob_answer(loaded, program, outputs, knobs, seed)
         return Answer(body, loaded, cache)
@@ -153,7 +154,7 @@ class Operations:
         rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         condition: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """The code of each row.
 
@@ -164,7 +165,7 @@ class Operations:
         x = await read_rows(loaded.manifest.support, rows, records)
         self._check_size(program, len(x))
         knobs = read_knobs(program, len(x), parameters=None, condition=condition)
-        outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "encode", {"x": x}, errand, knobs)
         output = next(part for part in program.outputs if part.kind == "code")
         body = {**answer_head(loaded), "kind": output.description, **condition_of(knobs), "codes": outputs[output.name]}
         if "scale" in outputs:
@@ -178,7 +179,7 @@ class Operations:
         *,
         codes: Given,
         condition: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """The row of each code.
 
@@ -189,7 +190,7 @@ class Operations:
         z = await read_codes(program, codes)
         self._check_size(program, len(z))
         knobs = read_knobs(program, len(z), parameters=None, condition=condition)
-        outputs, cache = await self._rows(loaded, "decode", {"z": z}, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "decode", {"z": z}, errand, knobs)
         rows = answer_of(program, outputs, "sample")
         body = {**answer_head(loaded), **condition_of(knobs), **columns_of(loaded), "rows": rows}
         return Answer(body, loaded, cache)
@@ -202,7 +203,7 @@ class Operations:
         rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         alpha: float = 0.05,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """Anomaly scores with conformal p-values, and alarms at the false-alarm rate ``alpha``.
 
@@ -215,7 +216,7 @@ class Operations:
         x = await read_rows(loaded.manifest.support, rows, records)
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
-        outputs, cache = await self._rows(loaded, "score", {"x": x}, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "score", {"x": x}, errand, knobs)
         return Answer(score_answer(loaded, program, outputs, alpha), loaded, cache)
 
     # -- shared steps ----------------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ class Operations:
             raise TooLarge(n, most, self._max_answer_bytes)
 
     async def _rows(
-        self, model: LoadedModel, capability: Capability, inputs: Env, deadline: float | None, knobs: Knobs
+        self, model: LoadedModel, capability: Capability, inputs: Env, errand: Errand, knobs: Knobs
     ) -> tuple[Env, CacheUse]:
         """The program's outputs for each row, from the cache where that is cheaper than computing."""
         program = model.program(capability)
@@ -252,12 +253,13 @@ class Operations:
             each = steps[positions] if some and steps is not None else steps
             try:
                 return await self._scheduler.submit(
-                    model, capability, wanted, len(positions), steps=each, deadline=deadline
+                    model, capability, wanted, len(positions), steps=each, errand=errand
                 )
             except NotConvergedError as error:
                 raise InputError(expected="a row whose steps converge", got=str(error)) from None
 
         seconds = self._scheduler.predicted_seconds(model, capability, n, steps)
+        deadline = errand.deadline
         # The scheduler drops rows by itself; this also bounds the wait for a twin's rows and for a long run's end.
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._scheduler.now())):

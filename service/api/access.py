@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from starlette.types import Scope
 
 from runtime.model import LoadedModel
 from service.auth import Caller
+from service.errand import URGENCY, Errand
 from service.errors import OverQuota
 from service.parts import Parts
 
-__all__ = ["admit", "answered", "caller_of", "charge", "note"]
+__all__ = ["admit", "answered", "caller_of", "charge", "errand_of", "note"]
+
+_URGENCY = re.compile(rb"(?:^|,)[ \t]*u=([0-7])[ \t]*(?:[;,]|$)")
 
 
 def admit(parts: Parts, scope: Scope) -> None:
@@ -33,6 +37,21 @@ def caller_of(scope: Scope) -> Caller | None:
     """Whose request it is, where that matters."""
     caller: Caller | None = _state(scope).get("caller")
     return caller
+
+
+def errand_of(scope: Scope, deadline: float) -> Errand:
+    """Whose work a request is and how urgent it is among theirs, by the header Priority (RFC 9218).
+
+    A header that cannot be read is as good as none, as the standard has it.
+    """
+    caller = caller_of(scope)
+    client = scope.get("client")
+    account = caller.account if caller is not None else client[0] if client else ""
+    urgency = URGENCY
+    for name, value in scope["headers"]:
+        if name == b"priority" and (found := _URGENCY.search(value)) is not None:
+            urgency = int(found[1])
+    return Errand(deadline, account, urgency)
 
 
 async def charge(parts: Parts, scope: Scope, rows: int) -> dict[str, str]:

@@ -18,11 +18,12 @@ from starlette.types import Receive
 
 from contract.capabilities import Capability
 from service.api import codecs, schemas
-from service.api.access import answered, charge, note
+from service.api.access import answered, charge, errand_of, note
 from service.api.forms import ArrayName, Forms, read_request, write_answer
 from service.api.negotiation import JSON, answer_type, body_type
 from service.api.problems import RATE_LIMITS, ProblemError, responses
 from service.api.query import query_parameters
+from service.errand import Errand
 from service.errors import DeadlineExceeded
 from service.operations import Answer, Operations
 from service.parts import Parts
@@ -63,6 +64,14 @@ REQUEST_HEADERS = [
         "schema": {"type": "integer", "minimum": 1},
     },
     {
+        "name": "Priority",
+        "in": "header",
+        "description": "Urgency among the caller's own requests, from `u=0`, first, to `u=7`, last (RFC 9218); `u=3` "
+        "when absent. Between callers it changes nothing.",
+        "schema": {"type": "string"},
+        "example": "u=7",
+    },
+    {
         "name": "X-Request-Id",
         "in": "header",
         "description": "An id of the caller's choice, for logs; it comes back. One is made up when absent.",
@@ -87,7 +96,7 @@ ANSWER_HEADERS = {
 class UseCase(Protocol[Asked_contra]):
     """A route: hands a validated request to an operation."""
 
-    def __call__(self, operations: Operations, asked: Asked_contra, deadline: float, /) -> Awaitable[Answer]: ...
+    def __call__(self, operations: Operations, asked: Asked_contra, errand: Errand, /) -> Awaitable[Answer]: ...
 
 
 @dataclass(frozen=True)
@@ -182,7 +191,7 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
     wanted = answer_type(request.headers, call.forms.answers)
     given = body_type(request.headers, call.forms.bodies)
     seconds = timeout_of(request, parts)
-    deadline = time.perf_counter() + seconds
+    errand = errand_of(request.scope, time.perf_counter() + seconds)
     limit = parts.settings.max_json_bytes if given == JSON else parts.settings.max_binary_bytes
     try:
         with parts.budget.reserve() as room:
@@ -196,7 +205,7 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
                 call.forms.check_asked(parts.catalogue, wanted, asked, n)
                 standing = await charge(parts, request.scope, n)
                 with DisconnectWatch(request.receive):
-                    answer = await call.use(parts.operations, asked, deadline)
+                    answer = await call.use(parts.operations, asked, errand)
                 content, media_type, said = await write_answer(answer, wanted, call.forms, request.headers)
     except TimeoutError:
         raise DeadlineExceeded(f"the answer was not ready within {seconds * 1000:.0f} ms") from None

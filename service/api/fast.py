@@ -26,7 +26,7 @@ from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
 from service.answers import log_prob_answer, score_answer
-from service.api.access import admit, answered, charge
+from service.api.access import admit, answered, charge, errand_of
 from service.api.codecs import dump
 from service.api.edge import edge_headers, log_request
 from service.api.fast_json import LARGE, Question, read_large, read_small
@@ -44,7 +44,7 @@ ALPHA = 0.05
 _JSON = JSON.encode()
 
 # Headers that change what is asked or who asks; all others mean nothing here.
-_CARE = frozenset({b"content-encoding", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
+_CARE = frozenset({b"content-encoding", b"priority", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
 
 _MODEL_ALONE = re.compile(rb"model=([a-z0-9-]{1,63})")
 
@@ -167,9 +167,9 @@ class FastPath:
             standing = await charge(parts, scope, n)
         except OverQuota:
             return None
-        deadline = started + parts.settings.default_timeout_ms / 1000.0
+        errand = errand_of(scope, started + parts.settings.default_timeout_ms / 1000.0)
         try:
-            outputs = await parts.scheduler.submit(model, capability, {"x": x}, n, deadline=deadline)
+            outputs = await parts.scheduler.submit(model, capability, {"x": x}, n, errand=errand)
         except (Overloaded, Draining, DeadlineExceeded):
             return None
         if capability == "log_prob":

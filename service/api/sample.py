@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from service.api import examples
 from service.api.calls import post
 from service.api.schemas import ADDRESS_LIMIT, AnswerHead, Asked, Condition, Knobs, UsedCondition
+from service.errand import Errand
 from service.operations import Answer, Operations
 
 __all__ = ["SampleAnswer", "SampleRequest", "router"]
@@ -78,7 +79,7 @@ class SampleAnswer(AnswerHead):
     array_out="rows",
     picture_out=True,
 )
-async def sample(operations: Operations, asked: SampleRequest, deadline: float) -> Answer:
+async def sample(operations: Operations, asked: SampleRequest, errand: Errand) -> Answer:
     """Draw samples.
 
     Sample `row` of `seed` is the same whoever draws it, alone or among a thousand, today or next year: bit for bit
@@ -92,5 +93,5 @@ async def sample(operations: Operations, asked: SampleRequest, deadline: float) 
         start=asked.start,
         condition=asked.condition,
         parameters=asked.parameters,
-        deadline=deadline,
+        errand=errand,
     )

@@ -19,6 +19,7 @@ from contract.support import Support
 from runtime.model import LoadedModel
 from runtime.picture import is_picture, png
 from service.api.problems import ProblemError
+from service.errand import Errand
 from service.errors import NotSupported, Overloaded, TooLarge
 from service.parts import Parts
 from service.web.store import PictureStore
@@ -168,7 +169,7 @@ class Gallery:
         """The row at an address, [*shape]."""
         manifest = address.model.manifest
         answer = await self._parts.operations.sample(
-            manifest.name, manifest.version, n=1, seed=address.seed, start=address.row, deadline=deadline
+            manifest.name, manifest.version, n=1, seed=address.seed, start=address.row, errand=Errand(deadline)
         )
         row: NDArray[Any] = answer.body["rows"][0]
         return row
@@ -196,7 +197,7 @@ class Gallery:
         if "log_prob" not in manifest.capabilities:
             return None
         answer = await self._parts.operations.log_prob(
-            manifest.name, manifest.version, rows=[row.tolist()], deadline=deadline
+            manifest.name, manifest.version, rows=[row.tolist()], errand=Errand(deadline)
         )
         return float(answer.body["log_prob"][0]), answer.body["kind"]
 
@@ -219,9 +220,9 @@ class Gallery:
     async def _draw(self, model: LoadedModel, n: int, deadline: float) -> NDArray[np.float64]:
         name, version = model.manifest.name, model.manifest.version
         try:
-            answer = await self._parts.operations.sample(name, version, n=n, seed=0, deadline=deadline)
+            answer = await self._parts.operations.sample(name, version, n=n, seed=0, errand=Errand(deadline))
         except TooLarge as error:
-            answer = await self._parts.operations.sample(name, version, n=error.most, seed=0, deadline=deadline)
+            answer = await self._parts.operations.sample(name, version, n=error.most, seed=0, errand=Errand(deadline))
         rows: NDArray[np.float64] = answer.body["rows"].astype(np.float64)
         return rows
 
