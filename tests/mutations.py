@@ -353,6 +353,19 @@ MUTANTS = [
         rows_of_any_length=("if left or not width or any(len(row) != width for row in rows):", "if left or not width:"),
     ),
     *_in(
+        "service/api/fast_names.py",
+        "tests/service/test_fast_path.py",
+        body_and_query_may_disagree=("and one != other for one", "and False for one"),
+        any_alpha_is_plain=("or not 0.0 < alpha < 1.0", ""),
+    ),
+    *_in(
+        "service/api/fast.py",
+        "tests/service/test_fast_path.py",
+        an_error_is_left_out_of_npy=('if "standard_error" not in arrays_of(empty):', "if True:"),
+        the_last_of_two_types_counts=("            if given is not None:\n                return None\n", ""),
+        npy_has_the_limit_of_json=("min(settings.max_binary_bytes, _LONGEST_NPY)", "_LONGEST_NPY"),
+    ),
+    *_in(
         "service/web/samples.py",
         "tests/service/test_pages.py",
         pictures_share_one_entity_tag=("{address.seed}|{address.row}|", ""),
