@@ -70,6 +70,33 @@ class Rows:
         return sum(array.nbytes for array in self._env.values())
 
     @property
+    def steps_left(self) -> int:
+        """Steps still ahead, over all rows, unless rows end early."""
+        if self._phase in ("final", "end"):
+            return 0
+        rows = slice(None) if self._active is None else self._active
+        return int((self._steps[rows] - self._t[rows]).sum())
+
+    @property
+    def steps_all(self) -> int:
+        """Steps from start to end, over all rows, unless rows end early."""
+        return int(self._steps.sum())
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps that every row has taken that is not done yet; of the slowest if all are."""
+        rows = slice(None) if self._active is None else self._active
+        return int(self._t[rows].min())
+
+    def now(self, name: str) -> NDArray[Any]:
+        """A state of the rows as it stands, [n, …].
+
+        Raises:
+            KeyError: no graph has written it yet.
+        """
+        return self._env[name]
+
+    @property
     def runs_left(self) -> int:
         """Runs of a graph still ahead of the slowest row, the next one included."""
         final = 1 if self.program.final else 0

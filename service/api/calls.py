@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,10 +18,10 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from contract.capabilities import Capability
-from service.api import codecs, schemas
+from service.api import codecs, events, schemas
 from service.api.access import answered, charge, errand_of, note
 from service.api.forms import ArrayName, Forms, read_request, write_answer
-from service.api.negotiation import JSON, answer_type, body_type
+from service.api.negotiation import EVENTS, JSON, answer_type, body_type
 from service.api.problems import RATE_LIMITS, ProblemError, responses
 from service.api.query import query_parameters
 from service.errand import Errand
@@ -121,6 +122,7 @@ def post(
     array_out: ArrayName | None = None,
     several_out: bool = False,
     picture_out: bool = False,
+    events_out: bool = False,
 ) -> Callable[[UseCase[Asked]], UseCase[Asked]]:
     """Register a use case under a path, with its OpenAPI description.
 
@@ -138,8 +140,9 @@ def post(
         array_out: the member of the answer that may be sent as an npy file.
         several_out: whether the answer may have several arrays, which are sent as an npz file.
         picture_out: whether rows may be sent as a PNG, where they are pictures.
+        events_out: whether progress may be sent as events while the answer is made.
     """
-    forms = Forms(array_in, array_out, several_out, picture_out)
+    forms = Forms(array_in, array_out, several_out, picture_out, events_out)
 
     def register(use: UseCase[Asked]) -> UseCase[Asked]:
         call = _Call(capability, takes, forms, use)
@@ -204,6 +207,10 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
                 note(request.scope, model=asked.model, rows=n)
                 call.forms.check_asked(parts.catalogue, wanted, asked, n)
                 standing = await charge(parts, request.scope, n)
+                if wanted == EVENTS:
+                    feed = events.Feed(parts, request, call.capability, asked, n)
+                    with DisconnectWatch(request.receive):
+                        return await feed.answer(partial(call.use, parts.operations, asked), errand, standing)
                 with DisconnectWatch(request.receive):
                     answer = await call.use(parts.operations, asked, errand)
                 content, media_type, said = await write_answer(answer, wanted, call.forms, request.headers)

@@ -8,12 +8,13 @@ from starlette.datastructures import Headers
 
 from service.api.problems import ProblemError
 
-__all__ = ["JSON", "NPY", "NPZ", "PNG", "answer_type", "body_type", "choose"]
+__all__ = ["EVENTS", "JSON", "NPY", "NPZ", "PNG", "answer_type", "body_type", "choose"]
 
 JSON = "application/json"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
 PNG = "image/png"
+EVENTS = "text/event-stream"
 
 
 def choose(header: str | None, offered: Sequence[str]) -> str | None:

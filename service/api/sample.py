@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
 from pydantic import Field, model_validator
@@ -37,6 +37,13 @@ class SampleRequest(Asked):
         default={},
         description="Knobs by name, such as `temperature`, or `steps` where a chain's length can be chosen: a number, "
         "or a list of one number a row.",
+    )
+
+    previews: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[],
+        max_length=20,
+        description="With `Accept: text/event-stream`: numbers of steps after which the rows are shown as they stand, "
+        "for models that draw in steps.",
     )
 
     @model_validator(mode="after")
@@ -78,6 +85,7 @@ class SampleAnswer(AnswerHead):
     examples=examples.SAMPLE,
     array_out="rows",
     picture_out=True,
+    events_out=True,
 )
 async def sample(operations: Operations, asked: SampleRequest, errand: Errand) -> Answer:
     """Draw samples.
