@@ -289,16 +289,12 @@ class Scheduler:
         if program.done is not None:
             # Until rows have shown when they end, a refusal for want of time would be a guess.
             mean_steps = min(mean_steps, self._early_ends.get((model.digest, capability), 1.0))
-        total = self._shared_row(model, program.step) * mean_steps
+        longest = self._limits.run_seconds
+        total = self._cost(model, program.step).shared_row_seconds(longest) * mean_steps
         for graph in (program.init, program.final):
             if graph is not None:
-                total += self._shared_row(model, graph)
+                total += self._cost(model, graph).shared_row_seconds(longest)
         return total * n
-
-    def _shared_row(self, model: LoadedModel, graph: str) -> float:
-        cost = self._cost(model, graph)
-        full = min(cost.rows_within(self._limits.run_seconds), self._limits.rows)
-        return cost.seconds(full) / full
 
     def _end(self, ticket: Ticket) -> None:
         if ticket in self._tickets:
@@ -461,7 +457,7 @@ class Scheduler:
         else:
             predicted = lane.cost.seconds(rows)
             lane.cost.observe(rows, seconds)
-            row_work = self._shared_row(lane.model, lane.graph)
+            row_work = lane.cost.shared_row_seconds(self._limits.run_seconds)
             start = 0
             for cohort in batch:
                 count = cohort.rows.count

@@ -28,7 +28,7 @@ from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
 from service.answers import log_prob_answer, score_answer
-from service.api.access import admit, answered, charge, errand_of
+from service.api.access import account_of, admit, answered, charge
 from service.api.anomaly_score import AnomalyScoreRequest
 from service.api.arrays import arrays_of, metadata, read_npy, write_npy
 from service.api.codecs import dump
@@ -39,6 +39,7 @@ from service.api.log_prob import LogProbRequest
 from service.api.negotiation import JSON, NPY
 from service.api.problems import ProblemError
 from service.api.schemas import AskedAbout
+from service.errand import Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded, OverQuota, Unauthorised, UnknownModel
 from service.parts import Parts
 from service.reading import PIECE
@@ -216,7 +217,7 @@ class FastPath:
             standing = await charge(parts, scope, n)
         except OverQuota:
             return None
-        errand = errand_of(scope, started + parts.settings.default_timeout_ms / 1000.0)
+        errand = Errand(started + parts.settings.default_timeout_ms / 1000.0, account_of(scope))
         try:
             outputs = await parts.scheduler.submit(model, capability, {"x": x}, n, errand=errand)
         except (Overloaded, Draining, DeadlineExceeded):
