@@ -377,6 +377,13 @@ MUTANTS = [
         a_picture_is_drawn_without_its_label=("condition=dict(chosen.condition)", "condition={}"),
     ),
     *_in(
+        "service/web/choices.py",
+        "tests/service/test_choices.py",
+        a_default_that_is_spelt_out_is_a_choice=("if value != defaults[name]", "if True"),
+        bounds_of_a_knob_are_left_to_later=("environment(program, {**address, **knobs.inputs}, 1)", "address"),
+        the_model_s_own_noise_is_shown=("if noise is not None and noise.name not in given:", "if False:"),
+    ),
+    *_in(
         "service/web/store.py",
         "tests/service/test_kept_pictures.py",
         the_last_to_draw_wins=("os.link(draft, path)", "draft.replace(path)"),

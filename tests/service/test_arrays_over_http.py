@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from contract.bundle import GOLDENS, write_arrays
-from service.api.negotiation import NPY, NPZ, PNG
+from service.api.negotiation import EVENTS, NPY, NPZ, PNG
 from tests.bundles import Parts, _parts, graph_bytes, log_prob_of, write
 from tests.service.server_process import ROOT, ServerProcess, serving
 from tests.service.test_refusals import refused
@@ -430,7 +430,7 @@ def test_examples_of_the_description_are_files_that_work(client: httpx.Client) -
 @pytest.mark.parametrize(
     ("path", "types"),
     [
-        ("/sample", {NPY, PNG}),
+        ("/sample", {NPY, PNG, EVENTS}),
         ("/log_prob", {NPY, NPZ}),
         ("/encode", {NPY}),
         ("/decode", {NPY}),
