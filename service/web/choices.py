@@ -144,7 +144,8 @@ def _read(program: Program, pairs: list[tuple[str, str]]) -> Chosen:
         if name in parameters or name in condition:
             raise _refused(name, "one value", "two")
         if name in conditions:
-            condition[name] = text or None
+            none = text in ("", "null") and text not in (conditions[name].vocabulary or ())
+            condition[name] = None if none else text
         elif name in defaults:
             parameters[name] = _number(text)
         else:

@@ -292,6 +292,8 @@ def shipped() -> Iterator[httpx.Client]:
 def test_a_page_shows_the_mean_picture_and_says_so(shipped: httpx.Client) -> None:
     where = shipped.get("/x/garments/42").headers["location"]
     assert where.endswith("/42/0?observation_noise=0")
+    for none in ("label=null", "label="):
+        assert shipped.get(f"/x/garments/42?{none}").headers["location"] == where
     mean = shipped.get(where)
     assert "the noise that the model&#39;s law adds to each pixel is left out" in mean.text
     bare = where.partition("?")[0]
