@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,14 @@ class Operations:
         self._scheduler = scheduler
         self._cache = cache
         self._max_answer_bytes = max_answer_bytes
+        self._as_json = True
+
+    @cached_property
+    def raw(self) -> Self:
+        """The same use cases for answers that leave as raw numbers, of which more fit than of JSON's."""
+        other = copy(self)
+        other._as_json = False
+        return other
 
     # -- the use cases ---------------------------------------------------------------------------------------------
 
@@ -231,6 +241,8 @@ class Operations:
     def _check_size(self, program: Program, n: int) -> None:
         per_row = sum(
             int(np.prod(part.shape)) * _JSON_BYTES.get(part.dtype, 24) + 8
+            if self._as_json
+            else int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
             for part in program.outputs
             if part.kind in ("sample", "code")
         )

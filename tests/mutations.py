@@ -373,6 +373,15 @@ MUTANTS = [
         "service/web/samples.py",
         "tests/service/test_pages.py",
         pictures_share_one_entity_tag=("{address.seed}|{address.row}|", ""),
+        a_tag_forgets_what_was_chosen=("|{address.chosen.query}", ""),
+        a_picture_is_drawn_without_its_label=("condition=dict(chosen.condition)", "condition={}"),
+    ),
+    *_in(
+        "service/web/choices.py",
+        "tests/service/test_choices.py",
+        a_default_that_is_spelt_out_is_a_choice=("if value != defaults[name]", "if True"),
+        bounds_of_a_knob_are_left_to_later=("environment(program, {**address, **knobs.inputs}, 1)", "address"),
+        the_model_s_own_noise_is_shown=("if noise is not None and noise.name not in given:", "if False:"),
     ),
     *_in(
         "service/web/store.py",

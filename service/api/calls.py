@@ -172,7 +172,7 @@ def post(
             openapi_extra={
                 "parameters": [*query_parameters(takes), *REQUEST_HEADERS],
                 "requestBody": {
-                    "required": True,
+                    "required": not forms.body_optional,
                     "content": {
                         JSON: {
                             "schema": {"$ref": f"#/components/schemas/{takes.__name__}"},
@@ -192,7 +192,8 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
     parts = parts_of(request)
     require_started(parts)
     wanted = answer_type(request.headers, call.forms.answers)
-    given = body_type(request.headers, call.forms.bodies)
+    query: bytes = request.scope["query_string"]
+    given = body_type(request.headers, call.forms.bodies, may_be_absent=call.forms.body_optional and bool(query))
     seconds = timeout_of(request, parts)
     errand = errand_of(request.scope, time.perf_counter() + seconds)
     limit = parts.settings.max_json_bytes if given == JSON else parts.settings.max_binary_bytes
@@ -200,7 +201,7 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
         with parts.budget.reserve() as room:
             async with asyncio.timeout(seconds):
                 body = await codecs.read_body(request, limit, room)
-                asked, n = read_request(body, given, request.scope["query_string"], call.takes, call.forms)
+                asked, n = read_request(body, given, query, call.takes, call.forms)
                 if len(body) > codecs.PIECE_BYTES:
                     await asyncio.sleep(0)  # parsing held the event loop, and reading the rows will again
                 del body
@@ -212,7 +213,8 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
                     with DisconnectWatch(request.receive):
                         return await feed.answer(partial(call.use, parts.operations, asked), errand, standing)
                 with DisconnectWatch(request.receive):
-                    answer = await call.use(parts.operations, asked, errand)
+                    operations = parts.operations if wanted == JSON else parts.operations.raw
+                    answer = await call.use(operations, asked, errand)
                 content, media_type, said = await write_answer(answer, wanted, call.forms, request.headers)
     except TimeoutError:
         raise DeadlineExceeded(f"the answer was not ready within {seconds * 1000:.0f} ms") from None

@@ -43,6 +43,11 @@ class Forms:
         """Types of body that are taken."""
         return (JSON, NPY) if self.array_in else (JSON,)
 
+    @property
+    def body_optional(self) -> bool:
+        """Whether the query string can say everything, so that a body need not come."""
+        return self.array_in is None
+
     @cached_property
     def answers(self) -> tuple[str, ...]:
         """Types of answer that are given, the preferred one first."""
@@ -139,7 +144,7 @@ def read_request(body: bytes, given: str, query: bytes, takes: type[Asked], form
         array = read_npy(body)
         asked = _with_hint({**read_query(query, takes), forms.array_in: _PLACEHOLDER}, takes)
         return asked.model_copy(update={forms.array_in: array}), len(array)
-    value = codecs.load(body)
+    value = codecs.load(body) if body or not query or not forms.body_optional else {}
     if query and isinstance(value, dict):
         value = merge(value, read_query(query, takes))
     asked = codecs.validate(value, takes)

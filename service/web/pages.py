@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -24,7 +24,8 @@ from service.api.access import charge
 from service.api.calls import DisconnectWatch, parts_of, require_started
 from service.api.problems import KINDS, ProblemError
 from service.errors import DeadlineExceeded, Overloaded
-from service.web.figures import number, scatter, strip
+from service.web.choices import own_noise, tidy
+from service.web.figures import number, scatter
 from service.web.samples import (
     Address,
     Gallery,
@@ -38,11 +39,11 @@ from service.web.samples import (
     sample_curl,
     tabular,
 )
+from service.web.shown import choices, noise, values
 
 __all__ = ["STATIC", "problem_page", "router", "wants_page"]
 
 STATIC = Path(__file__).parent / "static"
-SHOWN_VALUES = 64
 FEW_VALUES = 4
 MOSAIC = 8
 PERMANENT = "public, max-age=31536000, immutable"
@@ -105,10 +106,11 @@ async def picture(request: Request, model: str, prefix: str, seed: int, row: int
     """A sample's picture, for ever the same."""
     parts, gallery = parts_of(request), _gallery(request)
     require_started(parts)
-    content = await gallery.kept(model, prefix, seed, row)
+    query: bytes = request.scope["query_string"]
+    content = await gallery.kept(model, prefix, seed, row, tidy(query))
     if content is not None:
         return _picture(request, content_etag(content), content)
-    address = find_address(parts, model, prefix, seed, row)
+    address = find_address(parts, model, prefix, seed, row, query)
     if not is_picture(address.support):
         raise ProblemError("not-found", f"rows of {model!r} are no pictures; the page of this one is {address.path}")
     etag = picture_etag(address)
@@ -137,7 +139,7 @@ async def permanent(request: Request, model: str, prefix: str, seed: int, row: i
     """The page of one sample."""
     parts = parts_of(request)
     require_started(parts)
-    return await _sample_page(request, find_address(parts, model, prefix, seed, row))
+    return await _sample_page(request, find_address(parts, model, prefix, seed, row, request.scope["query_string"]))
 
 
 @router.api_route("/x/{model}/{seed:int}", methods=["GET", "HEAD"])
@@ -145,7 +147,7 @@ async def of_seed(request: Request, model: str, seed: int) -> Response:
     """From a seed to the permanent page of its first row, as the newest version draws it."""
     parts = parts_of(request)
     require_started(parts)
-    address = address_at(parts.catalogue.get(model, None), seed, 0)
+    address = address_at(parts.catalogue.get(model, None), seed, 0, request.scope["query_string"])
     return RedirectResponse(_root(request) + address.path, 307, headers={"Cache-Control": "no-store"})
 
 
@@ -154,7 +156,8 @@ async def fresh(request: Request, model: str) -> Response:
     """A sample that nobody has seen before."""
     parts = parts_of(request)
     require_started(parts)
-    return await _sample_page(request, address_at(parts.catalogue.get(model, None), random_seed(), 0))
+    address = address_at(parts.catalogue.get(model, None), random_seed(), 0, request.scope["query_string"])
+    return await _sample_page(request, address)
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
@@ -207,14 +210,14 @@ async def _sample_page(request: Request, address: Address) -> Response:
     context: dict[str, Any] = {"picture": None, "svg": None, "values": [], "more": 0, "strips": False}
     async with _within(request) as deadline:
         row = await gallery.row(address, deadline)
-        likely = await gallery.log_prob(model, row, deadline)
+        likely = await gallery.log_prob(address, row, deadline)
         if is_picture(support):
             scale = picture_scale(support)
             height, width = support.shape[:2]
-            context |= {"picture": f"{root}{address.path}.png", "width": width * scale, "height": height * scale}
+            context |= {"picture": root + address.picture, "width": width * scale, "height": height * scale}
         else:
-            cloud = await gallery.cloud(model, deadline) if planar(support) or tabular(support) else None
-            context |= _values(model, row, cloud)
+            cloud = await gallery.cloud(address, deadline) if planar(support) or tabular(support) else None
+            context |= values(model, row, cloud)
     before, after = address.at(address.row - 1), address.at(address.row + 1)
     return _page(
         request,
@@ -230,44 +233,28 @@ async def _sample_page(request: Request, address: Address) -> Response:
         permanent=root + address.path,
         previous=root + before.path if before else None,
         next=root + after.path if after else None,
-        fresh=f"{root}/x/{manifest.name}",
+        fresh=root + address.another,
+        choices=choices(root, address),
+        noise=noise(root, address),
+        labels=[label for _, label in address.chosen.condition],
+        drawn_with=[
+            *address.chosen.condition,
+            *((name, number(value)) for name, value in address.chosen.parameters),
+        ],
         card=f"{root}/models/{manifest.name}/versions/{manifest.version}",
         log_prob={
             "label": "Log-probability" if support.discrete else "Log-density",
-            "text": number(likely[0], 5),
-            "kind": KIND_WORDS[likely[1]],
+            "text": number(likely.log_prob, 5),
+            "kind": KIND_WORDS[likely.kind],
+            "given": ", ".join(likely.given),
         }
         if likely
         else None,
-        curl=sample_curl(_base(request), model, n=1, seed=address.seed, start=address.row, pin=True),
+        curl=sample_curl(
+            _base(request), model, n=1, seed=address.seed, start=address.row, chosen=address.chosen, pin=True
+        ),
         **context,
     )
-
-
-def _values(model: LoadedModel, row: NDArray[Any], cloud: NDArray[np.float64] | None) -> dict[str, Any]:
-    support = model.manifest.support
-    flat = row.reshape(-1).astype(np.float64)
-    others = cloud.reshape(len(cloud), -1) if cloud is not None else None
-    values = [
-        {
-            "name": support.label(index),
-            "text": _text(model, index, float(flat[index])),
-            "strip": strip(others[:, index], float(flat[index])) if others is not None and not planar(support) else "",
-        }
-        for index in range(min(len(flat), SHOWN_VALUES))
-    ]
-    svg = None
-    if planar(support) and cloud is not None:
-        svg = scatter(cloud, flat, (support.label(0), support.label(1)), (480, 340))
-    strips = others is not None and svg is None
-    return {"values": values, "more": len(flat) - len(values), "svg": svg, "strips": strips}
-
-
-def _text(model: LoadedModel, index: int, value: float) -> str:
-    column = model.manifest.support.column_at(index)
-    if column.categories is not None and np.isfinite(value):
-        return column.categories[int(value)]
-    return number(value)
 
 
 async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline: float) -> dict[str, Any]:
@@ -281,6 +268,7 @@ async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline
         "version": manifest.version,
         "next": f"{root}/x/{manifest.name}",
         "pictures": None,
+        "mean": False,
         "svg": None,
         "few": None,
         "more": 0,
@@ -296,17 +284,18 @@ async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) 
     if is_picture(support):
         scale = picture_scale(support)
         return {
-            "pictures": [f"{root}{Address(model, first.seed, row).path}.png" for row in range(MOSAIC)],
+            "pictures": [root + replace(first, row=row).picture for row in range(MOSAIC)],
             "width": support.shape[1] * scale,
             "height": support.shape[0] * scale,
+            "mean": own_noise(first.program, support) is not None,
         }
     row = await gallery.row(first, deadline)
     if planar(support):
-        cloud = await gallery.cloud(model, deadline)
+        cloud = await gallery.cloud(first, deadline)
         flat = row.reshape(2).astype(np.float64)
         axes = (support.label(0), support.label(1))
         return {"svg": scatter(cloud if cloud is not None else flat[None], flat, axes, (460, 230))}
-    shown = _values(model, row, None)["values"][:FEW_VALUES]
+    shown = values(model, row, None)["values"][:FEW_VALUES]
     return {"few": shown, "more": support.size - len(shown)}
 
 
