@@ -49,7 +49,9 @@ class _Graph:
 
     def several(self, kind: str, *inputs: str, n: int, **attributes: int) -> list[str]:
         outputs = [self._name(kind) for _ in range(n)]
-        self.nodes.append(helper.make_node(kind, list(inputs), outputs, **attributes))
+        node = helper.make_node(kind, list(inputs), outputs)
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+        self.nodes.append(node)
         return outputs
 
     def one(self, kind: str, *inputs: str, **attributes: int) -> str:
@@ -62,11 +64,9 @@ class _Graph:
 
     def save(self, path: Path, columns: int, log_prob: str) -> None:
         self.nodes.append(helper.make_node("Identity", [log_prob], ["log_prob"]))
-        ends = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in (("x", ["n", columns]), ("log_prob", ["n"]))
-        ]
-        graph = helper.make_graph(self.nodes, path.stem, ends[:1], ends[1:], self.weights)
+        taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", columns])
+        given = helper.make_tensor_value_info("log_prob", TensorProto.FLOAT, ["n"])
+        graph = helper.make_graph(self.nodes, path.stem, [taken], [given], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         onnx.checker.check_model(model)
         onnx.save(model, str(path))
