@@ -5,7 +5,7 @@ The reference loop and the service's scheduler both drive this class, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,13 +88,9 @@ class Rows:
         rows = slice(None) if self._active is None else self._active
         return int(self._t[rows].min())
 
-    def now(self, name: str) -> NDArray[Any]:
-        """A state of the rows as it stands, [n, …].
-
-        Raises:
-            KeyError: no graph has written it yet.
-        """
-        return self._env[name]
+    def now(self, names: Iterable[str]) -> Env:
+        """Values of the rows as they stand, copies [n, …] by name; those that no graph has written yet are left out."""
+        return {name: self._env[name].copy() for name in names if name in self._env}
 
     @property
     def runs_left(self) -> int:

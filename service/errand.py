@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from runtime.model import LoadedModel
 from runtime.rows import Journey
 
 __all__ = ["BACKGROUND", "PLAIN", "URGENCY", "Errand", "Watch"]
@@ -15,8 +16,8 @@ URGENCY = 3
 BACKGROUND = 7
 """The least urgent."""
 
-Watch = Callable[[list[Journey]], None]
-"""Told whenever rows of a ticket have moved on: the journeys of all its rows, in order."""
+Watch = Callable[[LoadedModel, list[Journey]], None]
+"""Told whenever rows have moved on: the model, and the journeys of all rows of the request, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -484,7 +484,7 @@ class Scheduler:
         try:
             cohort.rows.accept(outputs)
             if ticket.errand.watch is not None:
-                ticket.errand.watch([part.rows for part in ticket.cohorts])
+                ticket.errand.watch(ticket.model, [part.rows for part in ticket.cohorts])
         except Exception as error:  # a row that has not converged, or a graph that wrote what it should not
             ticket.future.set_exception(error)
             return

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from contract.capabilities import Capability
+from runtime.model import LoadedModel
 from runtime.rows import Journey, Rows
+from runtime.session import GraphSession
 from service.api import schemas
 from service.api.access import answered
 from service.api.codecs import dump, dump_large
@@ -60,27 +62,23 @@ class Feed:
         self._capability = capability
         self._n = n
         self._previews = sorted(set(getattr(asked, "previews", ())))
-        self._shown = self._state_shown(asked) if self._previews else ""
-        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        if self._previews:
+            self._require_steps(asked)
+        self._events: asyncio.Queue[_Told | None] = asyncio.Queue()
         self._started = time.perf_counter()
-        self._told = -EVERY_SECONDS
+        self._progress_at = -EVERY_SECONDS
 
-    def _state_shown(self, asked: schemas.Asked) -> str:
-        """Name of the state that holds the rows on their way."""
-        model = self._parts.catalogue.get(asked.model, asked.version)
-        program = model.manifest.capabilities.get(self._capability)
-        if program is None:
-            return ""  # refused soon, in its own words
-        output = next(part.name for part in program.outputs if part.kind == "sample")
-        if program.one_shot or all(part.name != output for part in program.state):
+    def _require_steps(self, asked: schemas.Asked) -> None:
+        program = self._parts.catalogue.get(asked.model, asked.version).manifest.capabilities.get(self._capability)
+        # Without a program it is refused soon, in its own words.
+        if program is not None and program.steps.fixed and program.steps.default == 1:
             raise ProblemError(
                 "invalid-request",
-                f"{asked.model!r} has nothing to show of a row before it is done; leave previews out",
+                f"{asked.model!r} draws a row in one step and has nothing to show before; leave previews out",
                 field="previews",
                 expected="no previews",
                 got=str(self._previews),
             )
-        return output
 
     async def answer(
         self, use: Callable[[Errand], Awaitable[Answer]], errand: Errand, standing: Mapping[str, str]
@@ -103,10 +101,10 @@ class Feed:
             raise
         return StreamingResponse(self._stream(first, work), media_type=EVENTS, headers={**HEADERS, **standing})
 
-    async def _stream(self, event: bytes | None, work: asyncio.Future[Answer]) -> AsyncIterator[bytes]:
+    async def _stream(self, event: _Told | None, work: asyncio.Future[Answer]) -> AsyncIterator[bytes]:
         try:
             while event is not None:
-                yield event
+                yield await _written(event)
                 event = await self._events.get()
             yield await self._last(work)
         finally:
@@ -124,30 +122,57 @@ class Feed:
         answered(self._parts, self._request.scope, answer.model, self._capability, self._n, answer.cache)
         return _event("result", await dump_large(answer.body))
 
-    def _watch(self, journeys: list[Journey]) -> None:
+    def _watch(self, model: LoadedModel, journeys: list[Journey]) -> None:
         seconds = time.perf_counter() - self._started
-        due = self._previews and self._preview(journeys)
-        if due or seconds - self._told >= EVERY_SECONDS:
-            self._told = seconds
-            done = [rows for rows in journeys if isinstance(rows, Rows)]
-            left, whole = sum(rows.steps_left for rows in done), sum(rows.steps_all for rows in done)
-            share = 1.0 - left / whole if whole else 1.0
-            self._put("progress", {"done": round(share, 4), "seconds": round(seconds, 3)})
-
-    def _preview(self, journeys: list[Journey]) -> bool:
-        """Show the rows, if every one has taken the next number of steps."""
         rows = [part for part in journeys if isinstance(part, Rows)]
+        shown = bool(self._previews) and self._preview(model, rows)
+        if shown or seconds - self._progress_at >= EVERY_SECONDS:
+            self._progress_at = seconds
+            left, whole = sum(part.steps_left for part in rows), sum(part.steps_all for part in rows)
+            share = 1.0 - left / whole if whole else 1.0
+            self._events.put_nowait(_Progress(round(share, 4), round(seconds, 3)))
+
+    def _preview(self, model: LoadedModel, rows: list[Rows]) -> bool:
+        """Show the rows, if every one has taken the next number of steps."""
         taken = min(part.steps_taken for part in rows)
-        passed = [steps for steps in self._previews if steps <= taken]
+        passed = sum(steps <= taken for steps in self._previews)
         if not passed:
             return False
-        del self._previews[: len(passed)]
-        with suppress(KeyError):
-            self._put("preview", {"steps": taken, "rows": np.concatenate([part.now(self._shown) for part in rows])})
+        del self._previews[:passed]
+        program = rows[0].program
+        output = next(part.name for part in program.outputs if part.kind == "sample")
+        # What makes rows of the last state makes them of any: the rows as they stand.
+        final = model.graphs[program.final] if program.final is not None else None
+        names = final.inputs if final is not None else [output]
+        parts = [part.now(names) for part in rows]
+        if all(len(part) == len(names) for part in parts):
+            state = {name: np.concatenate([part[name] for part in parts]) for name in names}
+            self._events.put_nowait(_Preview(taken, final, state, output))
         return True
 
-    def _put(self, name: str, data: dict[str, Any]) -> None:
-        self._events.put_nowait(_event(name, dump(data)))
+
+@dataclass(frozen=True)
+class _Progress:
+    done: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Preview:
+    steps: int
+    final: GraphSession | None
+    state: dict[str, NDArray[Any]]
+    output: str
+
+
+_Told = _Progress | _Preview
+
+
+async def _written(told: _Told) -> bytes:
+    if isinstance(told, _Progress):
+        return _event("progress", dump({"done": told.done, "seconds": told.seconds}))
+    rows = told.state if told.final is None else await asyncio.to_thread(told.final.run, told.state)
+    return _event("preview", await dump_large({"steps": told.steps, "rows": rows[told.output]}))
 
 
 def _event(name: str, data: bytes) -> bytes:

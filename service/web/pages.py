@@ -20,9 +20,10 @@ from contract.capabilities import KIND_WORDS
 from contract.errors import InputError
 from runtime.model import LoadedModel
 from runtime.picture import is_picture
-from service.api.access import charge
+from service.api.access import charge, errand_of
 from service.api.calls import DisconnectWatch, parts_of, require_started
 from service.api.problems import KINDS, ProblemError
+from service.errand import Errand
 from service.errors import DeadlineExceeded, Overloaded
 from service.web.choices import own_noise, tidy
 from service.web.figures import number, scatter
@@ -92,9 +93,9 @@ async def home(request: Request) -> Response:
     require_started(parts)
     models = [parts.catalogue.get(name, None) for name in parts.catalogue.names()]
     drawable = [model for model in models if "sample" in model.manifest.capabilities]
-    async with _within(request) as deadline:
+    async with _within(request) as errand:
         gallery = _gallery(request)
-        cards = [await _card(request, gallery, model, deadline) for model in drawable]
+        cards = [await _card(request, gallery, model, errand) for model in drawable]
     # The shortest answer makes the best first try.
     first = min(drawable, key=lambda model: model.manifest.support.size, default=None)
     curl = sample_curl(_base(request), first, n=3, seed=42) if first is not None else ""
@@ -116,8 +117,8 @@ async def picture(request: Request, model: str, prefix: str, seed: int, row: int
     etag = picture_etag(address)
     if not gallery.keeps and _matches(request.headers.get("if-none-match"), etag):
         return _picture(request, etag, b"")
-    async with _within(request) as deadline:
-        content = await gallery.keep(address, await gallery.picture(address, deadline))
+    async with _within(request) as errand:
+        content = await gallery.keep(address, await gallery.picture(address, errand))
     return _picture(request, content_etag(content) if gallery.keeps else etag, content)
 
 
@@ -208,15 +209,15 @@ async def _sample_page(request: Request, address: Address) -> Response:
     root, model, manifest, support = _root(request), address.model, address.model.manifest, address.support
     gallery = _gallery(request)
     context: dict[str, Any] = {"picture": None, "svg": None, "values": [], "more": 0, "strips": False}
-    async with _within(request) as deadline:
-        row = await gallery.row(address, deadline)
-        likely = await gallery.log_prob(address, row, deadline)
+    async with _within(request) as errand:
+        row = await gallery.row(address, errand)
+        likely = await gallery.log_prob(address, row, errand)
         if is_picture(support):
             scale = picture_scale(support)
             height, width = support.shape[:2]
             context |= {"picture": root + address.picture, "width": width * scale, "height": height * scale}
         else:
-            cloud = await gallery.cloud(address, deadline) if planar(support) or tabular(support) else None
+            cloud = await gallery.cloud(address, errand) if planar(support) or tabular(support) else None
             context |= values(model, row, cloud)
     before, after = address.at(address.row - 1), address.at(address.row + 1)
     return _page(
@@ -257,7 +258,7 @@ async def _sample_page(request: Request, address: Address) -> Response:
     )
 
 
-async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline: float) -> dict[str, Any]:
+async def _card(request: Request, gallery: Gallery, model: LoadedModel, errand: Errand) -> dict[str, Any]:
     manifest, root = model.manifest, _root(request)
     first = address_at(model, random_seed(), 0)
     card: dict[str, Any] = {
@@ -275,11 +276,11 @@ async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline
     }
     # A model that is busy, or does not converge, stands there without a sample.
     with suppress(Overloaded, InputError):
-        card |= await _figure(root, gallery, first, deadline)
+        card |= await _figure(root, gallery, first, errand)
     return card
 
 
-async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) -> dict[str, Any]:
+async def _figure(root: str, gallery: Gallery, first: Address, errand: Errand) -> dict[str, Any]:
     model, support = first.model, first.support
     if is_picture(support):
         scale = picture_scale(support)
@@ -289,9 +290,9 @@ async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) 
             "height": support.shape[0] * scale,
             "mean": own_noise(first.program, support) is not None,
         }
-    row = await gallery.row(first, deadline)
+    row = await gallery.row(first, errand)
     if planar(support):
-        cloud = await gallery.cloud(first, deadline)
+        cloud = await gallery.cloud(first, errand)
         flat = row.reshape(2).astype(np.float64)
         axes = (support.label(0), support.label(1))
         return {"svg": scatter(cloud if cloud is not None else flat[None], flat, axes, (460, 230))}
@@ -303,7 +304,7 @@ async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) 
 
 
 @asynccontextmanager
-async def _within(request: Request) -> AsyncIterator[float]:
+async def _within(request: Request) -> AsyncIterator[Errand]:
     """The default deadline, and an end to the work when the reader leaves."""
     parts = parts_of(request)
     await charge(parts, request.scope, 1)
@@ -311,7 +312,7 @@ async def _within(request: Request) -> AsyncIterator[float]:
     try:
         async with asyncio.timeout(seconds):
             with DisconnectWatch(request.receive):
-                yield time.perf_counter() + seconds
+                yield errand_of(request.scope, time.perf_counter() + seconds)
     except TimeoutError:
         raise DeadlineExceeded(f"the page was not ready within {seconds:g} s") from None
 

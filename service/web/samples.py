@@ -220,12 +220,12 @@ class Gallery:
         """Whether pictures are kept."""
         return self._store is not None
 
-    async def row(self, address: Address, deadline: float) -> NDArray[Any]:
+    async def row(self, address: Address, errand: Errand) -> NDArray[Any]:
         """The row at an address, [*shape]."""
-        row: NDArray[Any] = (await self._sampled(address, 1, deadline))["rows"][0]
+        row: NDArray[Any] = (await self._sampled(address, 1, errand))["rows"][0]
         return row
 
-    async def _sampled(self, address: Address, n: int, deadline: float) -> dict[str, Any]:
+    async def _sampled(self, address: Address, n: int, errand: Errand) -> dict[str, Any]:
         """The answer about n rows from an address on."""
         manifest, chosen = address.model.manifest, address.chosen
         answer = await self._parts.operations.raw.sample(
@@ -236,13 +236,13 @@ class Gallery:
             start=address.row,
             condition=dict(chosen.condition),
             parameters=dict(chosen.parameters),
-            errand=Errand(deadline),
+            errand=errand,
         )
         return answer.body
 
-    async def picture(self, address: Address, deadline: float) -> bytes:
+    async def picture(self, address: Address, errand: Errand) -> bytes:
         """The row at an address as a PNG."""
-        return png(await self.row(address, deadline), address.support, picture_scale(address.support))
+        return png(await self.row(address, errand), address.support, picture_scale(address.support))
 
     async def kept(self, name: str, prefix: str, seed: int, row: int, chosen: str) -> bytes | None:
         """The picture that was first drawn at an address, whether or not what drew it is still served."""
@@ -257,7 +257,7 @@ class Gallery:
         where = address.name, address.prefix, address.seed, address.row
         return await asyncio.to_thread(self._store.put, *where, content, address.chosen.query)
 
-    async def log_prob(self, address: Address, row: NDArray[Any], deadline: float) -> Likely | None:
+    async def log_prob(self, address: Address, row: NDArray[Any], errand: Errand) -> Likely | None:
         """How likely a row is, given what it was drawn for, where the model knows."""
         manifest = address.model.manifest
         program = manifest.capabilities.get("log_prob")
@@ -265,11 +265,11 @@ class Gallery:
             return None
         known = {name: label for name, label in address.chosen.condition if program.input(name) is not None}
         answer = await self._parts.operations.log_prob(
-            manifest.name, manifest.version, rows=[row.tolist()], condition=known, errand=Errand(deadline)
+            manifest.name, manifest.version, rows=[row.tolist()], condition=known, errand=errand
         )
         return Likely(float(answer.body["log_prob"][0]), answer.body["kind"], tuple(known.values()))
 
-    async def cloud(self, address: Address, deadline: float) -> NDArray[np.float64] | None:
+    async def cloud(self, address: Address, errand: Errand) -> NDArray[np.float64] | None:
         """Some hundred samples of seed 0, [n, *shape], drawn in the same way; kept as long as somebody looks at them.
 
         They are the background: None when there is no time for them now.
@@ -277,7 +277,7 @@ class Gallery:
         key = f"{address.model.program_digest('sample')}?{address.chosen.query}"
         if key not in self._clouds:
             try:
-                self._clouds[key] = await self._draw(replace(address, seed=0, row=0), CLOUD_ROWS, deadline)
+                self._clouds[key] = await self._draw(replace(address, seed=0, row=0), CLOUD_ROWS, errand)
             except Overloaded:
                 return None
             while len(self._clouds) > KEPT_CLOUDS:
@@ -285,11 +285,11 @@ class Gallery:
         self._clouds.move_to_end(key)
         return self._clouds[key]
 
-    async def _draw(self, address: Address, n: int, deadline: float) -> NDArray[np.float64]:
+    async def _draw(self, address: Address, n: int, errand: Errand) -> NDArray[np.float64]:
         try:
-            answer = await self._sampled(address, n, deadline)
+            answer = await self._sampled(address, n, errand)
         except TooLarge as error:
-            answer = await self._sampled(address, error.most, deadline)
+            answer = await self._sampled(address, error.most, errand)
         rows: NDArray[np.float64] = answer["rows"].astype(np.float64)
         return rows
 

@@ -341,7 +341,8 @@ def test_a_run_that_somebody_still_waits_for_goes_on(tmp_path):
 def test_progress_is_told_step_by_step(counter):
     seen = []
 
-    def watch(journeys):
+    def watch(model, journeys):
+        assert model is counter
         seen.append([int(rows.runs_left) for rows in journeys])
 
     async def use(scheduler):
