@@ -373,6 +373,10 @@ MUTANTS = [
         "service/web/samples.py",
         "tests/service/test_pages.py",
         pictures_share_one_entity_tag=("{address.seed}|{address.row}|", ""),
+    ),
+    *_in(
+        "service/web/samples.py",
+        "tests/service/test_choices.py",
         a_tag_forgets_what_was_chosen=("|{address.chosen.query}", ""),
         a_picture_is_drawn_without_its_label=("condition=dict(chosen.condition)", "condition={}"),
     ),
