@@ -60,7 +60,7 @@ class PixelCNN(GenerativeModel):
         layers: gated layers after the first.
         reach: pixels that the first layer sees above and on either side; each further layer adds one.
         head: channels between the stacks and the law of a pixel.
-        dropout: share of the gated units that are left out in training.
+        dropout: share of the horizontal stack's gated units that are left out in training.
         copies: of pixels with more than 16 levels, copies are of earlier ones at most so many rows and columns away.
         palette: of such pixels, how many colours have a chance of their own: the most frequent ones in training.
         components: of such pixels, how many logistic laws are mixed.
@@ -170,7 +170,7 @@ class PixelCNN(GenerativeModel):
         """Draw pixel t of each row: t int64 [n], temperature float64 [n], conditions, the state -> the next state."""
         temperature, *conditions, addresses, pixels = rest
         raw, around = self._at(t, pixels, tuple(conditions))
-        u = uniform_from(stream_state(addresses, Stream.STEP, t), 1 + self.channels)
+        u = uniform_from(stream_state(addresses, Stream.STEP, t), self.law.uniforms)
         drawn = self.law.draw(raw[:, 0], around[:, 0], u, temperature.float())  # [n, C]
         here = torch.arange(self.sample_steps, device=t.device) == t[:, None]  # [n, H W]
         return addresses, torch.where(here[..., None], drawn[:, None], pixels)

@@ -33,7 +33,7 @@ class GatedStacks(nn.Module):
         layers: layers after the first.
         reach: pixels that the first layer sees above and on either side; each further layer adds one.
         labels: classes to be conditioned on, one more than that for none of them; 0 for an unconditional network.
-        dropout: share of the gated units that are left out in training.
+        dropout: share of the horizontal stack's gated units that are left out in training.
 
     Example:
         >>> stacks = GatedStacks(1, width=4, layers=2, reach=1, labels=0, dropout=0.0)
@@ -116,7 +116,8 @@ class _Layer(nn.Module):
 
     def horizontal_part(self, h: Tensor, given: Tensor, label: Tensor | None) -> Tensor:
         """h [n, inputs, H, W + left - 1], given [n, 2 width, H, W] -> what to add to h, [n, width, H, W]."""
-        answer: Tensor = self.out(self._gate(self.horizontal(h) + given, label, 1))
+        gated = self._gate(self.horizontal(h) + given, label, 1)
+        answer: Tensor = self.out(functional.dropout(gated, self.dropout, self.training))
         return answer
 
     def _gate(self, x: Tensor, label: Tensor | None, stack: int) -> Tensor:
@@ -124,4 +125,4 @@ class _Layer(nn.Module):
             assert label is not None
             x = x + self.labels(label).chunk(2, dim=1)[stack][:, :, None, None]
         value, gate = x.chunk(2, dim=1)
-        return functional.dropout(torch.tanh(value) * torch.sigmoid(gate), self.dropout, self.training)
+        return torch.tanh(value) * torch.sigmoid(gate)

@@ -33,6 +33,7 @@ __all__ = ["OUTSIDE", "CopyMixture", "LevelSoftmax"]
 
 OUTSIDE = -1.0
 
+_UNUSED = -2.0  # levels of a place of the palette without a colour
 _NEVER = -1e30  # the logit of what cannot be
 _SEEN = 16  # numbers that stand for a colour of the palette
 _LEAST_SCALE = 0.1  # of a logistic component, in levels; the largest is half of the range
@@ -60,6 +61,7 @@ class LevelSoftmax(nn.Module):
         self.channels, self.levels = channels, levels
         self.features = channels * levels
         self.outputs = channels * levels
+        self.uniforms = channels
         # One table for each pair of channels, from the earlier one's level to the later one's logits.
         self.tables = nn.ParameterList(nn.Parameter(torch.zeros(c * levels, levels)) for c in range(1, channels))
 
@@ -76,29 +78,29 @@ class LevelSoftmax(nn.Module):
 
     def log_prob(self, raw: Tensor, x: Tensor, around: Tensor) -> Tensor:
         """log P(x): raw [n, P, outputs], x [n, P, C], around is not looked at -> float64 [n, P]."""
-        one_hot = self._one_hot(x)
+        one_hot = self._one_hot(x).flatten(2)  # [n, P, C L]
         total = x.new_zeros(x.shape[:2], dtype=torch.float64)
         for c in range(self.channels):
             logits = self._logits(raw, one_hot, c).double()
-            total = total + row_sum(logits * one_hot[:, :, c].double()) - row_logsumexp(logits)
+            seen = one_hot[..., c * self.levels : (c + 1) * self.levels].double()
+            total = total + row_sum(logits * seen) - row_logsumexp(logits)
         return total
 
     def draw(self, raw: Tensor, around: Tensor, u: Tensor, temperature: Tensor) -> Tensor:
-        """raw [n, outputs], u [n, 1 + C], of which the first is not used, temperature [n] -> x [n, C]."""
-        drawn: list[Tensor] = []
+        """raw [n, outputs], around is not looked at, u [n, uniforms], temperature [n] -> x [n, C]."""
+        one_hot, drawn = raw[:, :0], []
         for c in range(self.channels):
-            before = [self._one_hot(part[:, None, None]) for part in drawn]
-            one_hot = torch.cat(before, dim=2) if before else raw[:, None, :0].reshape(-1, 1, 0, self.levels)
-            logits = self._logits(raw[:, None], one_hot, c)[:, 0]
-            drawn.append(_choose(logits / temperature[:, None], u[:, 1 + c]).float())
+            drawn.append(_choose(self._logits(raw, one_hot, c) / temperature[:, None], u[:, c]).float())
+            one_hot = torch.cat([one_hot, self._one_hot(drawn[-1])], dim=1)
         return torch.stack(drawn, dim=1)
 
     def _one_hot(self, x: Tensor) -> Tensor:
         return (x[..., None] == torch.arange(self.levels, dtype=x.dtype, device=x.device)).float()
 
     def _logits(self, raw: Tensor, one_hot: Tensor, c: int) -> Tensor:
+        """Of channel c: raw [..., outputs], the channels before it as one-hot [..., c L or more] -> [..., L]."""
         logits = raw[..., c * self.levels : (c + 1) * self.levels]
-        return logits if c == 0 else logits + one_hot[:, :, :c].flatten(2) @ self.tables[c - 1]
+        return logits if c == 0 else logits + one_hot[..., : c * self.levels] @ self.tables[c - 1]
 
 
 class CopyMixture(nn.Module):
@@ -127,13 +129,14 @@ class CopyMixture(nn.Module):
             raise ValueError("copies and palette are 0 or more, components 1 or more")
         self.channels, self.levels, self.radius, self.components = channels, levels, radius, components
         self.copies = 2 * radius * (radius + 1)
-        self.register_buffer("palette", torch.full((palette, channels), OUTSIDE))
-        self.embedding = nn.Parameter(0.3 * torch.randn(palette, _SEEN)) if palette else None
-        self.features = channels + 4 + (_SEEN if palette else 0)
+        self.register_buffer("palette", torch.full((palette, channels), _UNUSED))
+        self.embedding = nn.Embedding(palette + 1, _SEEN)  # the last is for colours that are not of the palette
+        self.features = channels + 4 + _SEEN
         self.weights = self.copies + palette + components
         # Of each component: mean and log-scale by channel, and what each channel adds to the means of later ones.
         self.pairs = channels * (channels - 1) // 2
         self.outputs = self.weights + components * (2 * channels + self.pairs)
+        self.uniforms = 1 + channels
         self.log_scales = (log(_LEAST_SCALE), log(levels / 2))
 
     @torch.no_grad()
@@ -141,7 +144,7 @@ class CopyMixture(nn.Module):
         """Take the palette from training pixels x [m, C]; -> outputs to start from, [outputs]."""
         colours, counts = x.float().unique(dim=0, return_counts=True)
         order = counts.argsort(descending=True, stable=True)[: len(self.palette)]
-        self.palette.fill_(OUTSIDE)
+        self.palette.fill_(_UNUSED)
         self.palette[: len(order)] = colours[order]
         shares = torch.full((len(self.palette),), 1.0)
         shares[: len(order)] = counts[order].float()
@@ -164,10 +167,9 @@ class CopyMixture(nn.Module):
         code = self.code(x)
         here = code[:, 1:, 1:-1]
         neighbours = (code[:, 1:, :-2], code[:, :-1, 1:-1], code[:, :-1, :-2], code[:, :-1, 2:])
-        parts = [self._scaled(x[:, 1:, 1:-1]), torch.stack([here == other for other in neighbours], dim=-1).float()]
-        if self.embedding is not None:
-            parts.append((here[..., None] == self.code(self.palette)).float() @ self.embedding)
-        return torch.cat(parts, dim=-1).permute(0, 3, 1, 2)
+        equal = torch.stack([here == other for other in neighbours], dim=-1).float()
+        known: Tensor = self.embedding(self._look_up(here))
+        return torch.cat([self._scaled(x[:, 1:, 1:-1]), equal, known], dim=-1).permute(0, 3, 1, 2)
 
     def code(self, x: Tensor) -> Tensor:
         """The number of a colour: x [..., C] -> [...]; negative where a level is."""
@@ -179,14 +181,16 @@ class CopyMixture(nn.Module):
     def log_prob(self, raw: Tensor, x: Tensor, around: Tensor) -> Tensor:
         """log P(x): raw [n, P, outputs], x [n, P, C], around [n, P, copies], codes -> float64 [n, P]."""
         logits, mean, log_scale, add = self._parts(raw, around)
-        exact = torch.cat([around, self.code(self.palette).expand(*around.shape[:2], -1)], dim=2)
-        hit = exact == self.code(x)[..., None]
-        known = torch.where(hit, logits[..., : -self.components], _NEVER)
+        code = self.code(x)
+        copied = torch.where(around == code[..., None], logits[..., : self.copies], _NEVER)
+        place = self._look_up(code)
+        mine = logits.gather(2, (self.copies + place)[..., None])  # where there is none, another, which does not count
+        mine = torch.where((place < len(self.palette))[..., None], mine, _NEVER)
         smooth = logits[..., -self.components :] + self._logistic(x, mean, log_scale, add).float()
-        return _logsumexp(torch.cat([known, smooth], dim=2)) - _logsumexp(logits)
+        return _logsumexp(torch.cat([copied, mine, smooth], dim=2)) - _logsumexp(logits)
 
     def draw(self, raw: Tensor, around: Tensor, u: Tensor, temperature: Tensor) -> Tensor:
-        """raw [n, outputs], around [n, copies], u [n, 1 + C], temperature [n] -> x [n, C]."""
+        """raw [n, outputs], around [n, copies], u [n, uniforms], temperature [n] -> x [n, C]."""
         logits, mean, log_scale, add = (part[:, 0] for part in self._parts(raw[:, None], around[:, None]))
         chosen = _choose(logits / temperature[:, None], u[:, 0])  # [n]
         # The colour itself where it was known: at most one term of the sum is not 0.
@@ -207,13 +211,20 @@ class CopyMixture(nn.Module):
             smooth.append((value + 0.5).floor().clamp(0, self.levels - 1).float())
         return torch.where((m < 0)[:, None], torch.stack(exact, dim=1).float(), torch.stack(smooth, dim=1))
 
+    def _look_up(self, code: Tensor) -> Tensor:
+        """Place of each colour in the palette, or the number of places: codes [...] -> int64 [...]."""
+        places = torch.arange(len(self.palette), dtype=code.dtype, device=code.device) - len(self.palette)
+        hit = (code[..., None] == self.code(self.palette)).to(code.dtype)  # of different colours: one at most
+        return (hit @ places).long() + len(self.palette)
+
     def _parts(self, raw: Tensor, around: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of [n, P] pixels: logits [..., weights], mean and log-scale [..., M, C], what channels add [..., M, pairs]."""
         logits, rest = raw[..., : self.weights], raw[..., self.weights :]
-        used = self.palette[:, 0] >= 0
-        possible = torch.cat([around >= 0, used.expand(*around.shape[:2], -1)], dim=2)
-        known, smooth = logits[..., : -self.components], logits[..., -self.components :]
-        logits = torch.cat([torch.where(possible, known, _NEVER), smooth], dim=2)
+        # What lies outside cannot be copied, and a palette may have fewer colours than places.
+        used = torch.where(self.palette[:, 0] >= 0, 0.0, _NEVER)
+        ahead = torch.where(around >= 0, 0.0, _NEVER)
+        others = used.new_zeros(*around.shape[:2], self.components)
+        logits = logits + torch.cat([ahead, used.expand(*around.shape[:2], -1), others], dim=2)
         parts = rest.reshape(*rest.shape[:2], self.components, -1)
         mean, log_scale, add = parts.split([self.channels, self.channels, self.pairs], dim=-1)
         low, high = self.log_scales
