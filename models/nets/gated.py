@@ -58,12 +58,12 @@ class GatedStacks(nn.Module):
         # Above, and to the left, the windows of the first layer end one pixel early.
         above = functional.pad(x, (self.reach, self.reach, self.reach, 0))[:, :, : height + self.reach - 1]
         left = functional.pad(x, (self.reach, 0))[..., : columns + self.reach - 1]
-        v, given = self.first.vertical_part(above, label)
-        h = self.first.horizontal_part(left, given, label)
+        v, found = self.first.vertical_part(above, label)
+        h = self.first.horizontal_part(left, found, label)
         for layer in self._further:
-            more, given = layer.vertical_part(functional.pad(v, (1, 1, 1, 0)), label)
+            more, found = layer.vertical_part(functional.pad(v, (1, 1, 1, 0)), label)
             v = v + more
-            h = h + layer.horizontal_part(functional.pad(h, (1, 0)), given, label)
+            h = h + layer.horizontal_part(functional.pad(h, (1, 0)), found, label)
         return h
 
     def at_last(self, window: Tensor, inside: Tensor, label: Tensor | None = None) -> Tensor:
@@ -79,17 +79,17 @@ class GatedStacks(nn.Module):
             [n, width, 1, 1].
         """
         ahead = self.radius - self.reach  # pixels on either side that later layers still need
-        v, given = self.first.vertical_part(window[:, :, :-1], label)
+        v, found = self.first.vertical_part(window[:, :, :-1], label)
         row = window[:, :, -1:, : self.radius]
-        h = self.first.horizontal_part(row, given[:, :, -1:, : ahead + 1], label)
+        h = self.first.horizontal_part(row, found[:, :, -1:, : ahead + 1], label)
         for layer in self._further:
             # Where whole pictures have zeros, a window has what the layers make of them.
             here = inside[:, :, -(ahead + 1) :, self.radius - ahead : self.radius + ahead + 1]
             v, h = v * here, h * here[:, :, -1:, : ahead + 1]
-            more, given = layer.vertical_part(v, label)
+            more, found = layer.vertical_part(v, label)
             v = v[:, :, 1:, 1:-1] + more
             ahead -= 1
-            h = h[..., 1:] + layer.horizontal_part(h, given[:, :, -1:, : ahead + 1], label)
+            h = h[..., 1:] + layer.horizontal_part(h, found[:, :, -1:, : ahead + 1], label)
         return h
 
     @property
@@ -107,16 +107,18 @@ class _Layer(nn.Module):
         self.link = nn.Conv2d(2 * width, 2 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
         self.labels = nn.Embedding(labels + 1, 4 * width) if labels else None
+        if self.labels is not None:
+            nn.init.zeros_(self.labels.weight)  # to begin with, a label says nothing
         self.dropout = dropout
 
     def vertical_part(self, v: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        """v [n, inputs, H + above - 1, W + columns - 1] -> what to add to it and what to tell h, [n, ..., H, W]."""
+        """v [n, inputs, H + above - 1, W + columns - 1] -> what to add to it [n, width, H, W], v' [n, 2 width, H, W]."""
         found = self.vertical(v)
-        return self._gate(found, label, 0), self.link(found)
+        return self._gate(found, label, 0), found
 
-    def horizontal_part(self, h: Tensor, given: Tensor, label: Tensor | None) -> Tensor:
-        """h [n, inputs, H, W + left - 1], given [n, 2 width, H, W] -> what to add to h, [n, width, H, W]."""
-        gated = self._gate(self.horizontal(h) + given, label, 1)
+    def horizontal_part(self, h: Tensor, found: Tensor, label: Tensor | None) -> Tensor:
+        """h [n, inputs, H, W + left - 1], v' [n, 2 width, H, W] -> what to add to h, [n, width, H, W]."""
+        gated = self._gate(self.horizontal(h) + self.link(found), label, 1)
         answer: Tensor = self.out(functional.dropout(gated, self.dropout, self.training))
         return answer
 
