@@ -1,8 +1,9 @@
-"""The two stacks of a Gated PixelCNN (A. van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016).
+"""The two stacks of a Gated PixelCNN.
 
-The vertical stack sees the rows above a pixel, the horizontal one the pixels to its left and, at each layer, what the
-vertical one has found; together they see every earlier pixel within their reach, without the blind spot that masked
-convolutions leave. With a convolution * whose window ends at the pixel itself, each layer is
+(A. van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016.) The vertical stack sees the rows
+above a pixel, the horizontal one the pixels to its left and, at each layer, what the vertical one has found; together
+they see every earlier pixel within their reach, without the blind spot that masked convolutions leave. With a
+convolution * whose window ends at the pixel itself, each layer is
 
     v' = V * v,    v = v + tanh(v'_1 + a_1) sigmoid(v'_2 + a_2)
     h' = H * h + L v',    h = h + R [ tanh(h'_1 + b_1) sigmoid(h'_2 + b_2) ]
@@ -50,7 +51,9 @@ class GatedStacks(nn.Module):
         self.reach = reach
         self.radius = reach + layers
         self.first = _Layer(inputs, width, (reach, 2 * reach + 1), reach, labels=labels, dropout=dropout)
-        self.layers = nn.ModuleList(_Layer(width, width, (2, 3), 2, labels=labels, dropout=dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            _Layer(width, width, (2, 3), 2, labels=labels, dropout=dropout) for _ in range(layers)
+        )
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Of every pixel: x [n, inputs, H, W], label int64 [n] -> [n, width, H, W]."""
@@ -112,7 +115,7 @@ class _Layer(nn.Module):
         self.dropout = dropout
 
     def vertical_part(self, v: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        """v [n, inputs, H + above - 1, W + columns - 1] -> what to add to it [n, width, H, W], v' [n, 2 width, H, W]."""
+        """v [n, inputs, H + above - 1, W + columns - 1] -> what to add to it, [n, width, H, W], and v'."""
         found = self.vertical(v)
         return self._gate(found, label, 0), found
 

@@ -142,7 +142,7 @@ class CopyMixture(nn.Module):
     @torch.no_grad()
     def start(self, x: Tensor) -> Tensor:
         """Take the palette from training pixels x [m, C]; -> outputs to start from, [outputs]."""
-        colours, counts = x.float().unique(dim=0, return_counts=True)
+        colours, counts = torch.unique(x.float(), dim=0, return_counts=True)
         order = counts.argsort(descending=True, stable=True)[: len(self.palette)]
         self.palette.fill_(_UNUSED)
         self.palette[: len(order)] = colours[order]
@@ -160,7 +160,7 @@ class CopyMixture(nn.Module):
         return torch.cat([*parts, torch.cat([means, scales, add], dim=1).flatten()])
 
     def seen(self, x: Tensor) -> Tensor:
-        """What the network sees of a pixel: its levels, to which earlier neighbours it is equal, and which colour it is.
+        """What the network sees of a pixel: its levels, which earlier neighbours it equals, and which colour it is.
 
         x [n, H + 1, W + 2, C], with a margin of one pixel above and on both sides -> [n, features, H, W].
         """
@@ -218,7 +218,7 @@ class CopyMixture(nn.Module):
         return (hit @ places).long() + len(self.palette)
 
     def _parts(self, raw: Tensor, around: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of [n, P] pixels: logits [..., weights], mean and log-scale [..., M, C], what channels add [..., M, pairs]."""
+        """Logits [n, P, weights], mean and log-scale [n, P, M, C], what channels add to later ones [n, P, M, pairs]."""
         logits, rest = raw[..., : self.weights], raw[..., self.weights :]
         # What lies outside cannot be copied, and a palette may have fewer colours than places.
         used = torch.where(self.palette[:, 0] >= 0, 0.0, _NEVER)
@@ -226,7 +226,7 @@ class CopyMixture(nn.Module):
         others = used.new_zeros(*around.shape[:2], self.components)
         logits = logits + torch.cat([ahead, used.expand(*around.shape[:2], -1), others], dim=2)
         parts = rest.reshape(*rest.shape[:2], self.components, -1)
-        mean, log_scale, add = parts.split([self.channels, self.channels, self.pairs], dim=-1)
+        mean, log_scale, add = torch.split(parts, [self.channels, self.channels, self.pairs], dim=-1)
         low, high = self.log_scales
         return logits, mean, low + (high - low) * torch.sigmoid(log_scale), add
 

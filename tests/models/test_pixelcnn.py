@@ -135,7 +135,8 @@ def test_the_probabilities_of_all_colours_of_a_pixel_sum_to_one(data: st.DataObj
     law = mixture(channels, count, palette=data.draw(st.integers(0, 6)))
     colours = torch.tensor(list(product(range(count), repeat=channels))).float()
     # Neighbours of one colour and of several, of the palette or not, and beyond the edge.
-    around = law.code(colours)[torch.tensor(data.draw(st.lists(st.integers(0, len(colours) - 1), min_size=4, max_size=4)))]
+    which = data.draw(st.lists(st.integers(0, len(colours) - 1), min_size=4, max_size=4))
+    around = law.code(colours)[torch.tensor(which)]
     around[: data.draw(st.integers(0, 4))] = OUTSIDE
     scale = data.draw(st.sampled_from([0.1, 1.0, 5.0]))
     raw = scale * torch.randn(law.outputs, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 99))))
@@ -180,7 +181,11 @@ def test_a_colour_that_nothing_explains_has_a_finite_log_probability() -> None:
 # -- draws -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("law", [mixture(2, 5), mixture(1, 30, palette=0), LevelSoftmax(2, 4)], ids=str)
+@pytest.mark.parametrize(
+    "law",
+    [mixture(2, 5), mixture(1, 30, palette=0), LevelSoftmax(2, 4)],
+    ids=["copies and palette", "copies alone", "softmax"],
+)
 def test_colours_are_drawn_as_often_as_the_law_says(law: Any) -> None:
     n = 40_000
     generator = torch.Generator().manual_seed(3)
