@@ -170,6 +170,17 @@ def test_a_mixture_by_hand() -> None:
         assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_softmax_by_hand() -> None:
+    law = LevelSoftmax(2, 3)
+    nn.init.normal_(law.tables[0], generator=torch.Generator().manual_seed(0))
+    raw = torch.tensor([0.5, -1.0, 0.2, 1.0, 0.0, -0.7])
+    for x in product(range(3), repeat=2):
+        first = torch.softmax(raw[:3], dim=0)[x[0]]
+        second = torch.softmax(raw[3:] + law.tables[0][x[0]], dim=0)[x[1]]  # given the first channel
+        found = law.log_prob(raw[None, None], torch.tensor([[x]]).float(), torch.zeros(1, 1, 0))
+        assert found.item() == pytest.approx((first * second).log().item(), abs=1e-6)
+
+
 def test_a_colour_that_nothing_explains_has_a_finite_log_probability() -> None:
     law = mixture(1, 256, palette=0)
     raw = torch.zeros(1, 1, law.outputs)
@@ -346,7 +357,7 @@ class TestLabels:
 
 
 def test_the_export_of_a_colour_picture_is_the_model() -> None:
-    model = pixelcnn(levels(256, 4, 5, 3), labels=["cat", "dog"])
+    model = pixelcnn(levels(256, 3, 4, 3), layers=1, labels=["cat", "dog"])
     verified = verify_export(model, export_model(model), some(model.support, 64).numpy())
     assert set(verified.graphs) == {"log_prob", "sample_init", "sample_step", "sample_final"}
     assert all(graph.row_multiple == 1 for graph in verified.graphs.values())
