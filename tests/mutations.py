@@ -265,6 +265,71 @@ MUTANTS = [
         "tests/models/test_realnvp_image.py::TestFlow::test_decode_undoes_encode",
         a_code_is_of_the_edge_of_its_level=("double() + 0.5)[0]", "double() + 0.0)[0]"),
     ),
+    *_in(
+        "models/pixelcnn.py",
+        _family("an_exact_law_integrates_or_sums_to_one", "pixelcnn"),
+        a_pixel_is_seen_before_it_is_drawn=(
+            "seen(padded), place.expand(x.shape[0], -1, -1, -1)], dim=1)",
+            "seen(padded).roll(-1, 3), place.expand(x.shape[0], -1, -1, -1)], dim=1)",
+        ),
+    ),
+    *_in(
+        "models/pixelcnn.py",
+        _family("draws_fall_where_the_law_puts_them", "pixelcnn"),
+        every_pixel_draws_the_same_number=(
+            "stream_state(addresses, Stream.STEP, t)",
+            "stream_state(addresses, Stream.STEP, 0 * t)",
+        ),
+        a_window_ends_a_row_too_early=("(t // self.columns)[:, None, None]", "(t // self.columns - 1)[:, None, None]"),
+    ),
+    *_in(
+        "models/pixelcnn.py",
+        "tests/models/test_pixelcnn.py::test_the_window_of_a_pixel_gives_the_law_that_the_whole_picture_gives",
+        a_window_wraps_around_the_picture=("(columns >= 0) & (columns < self.columns)", "(columns < 10**6)"),
+        features_of_a_window_are_not_zero_outside=("place], dim=1) * within", "place], dim=1)"),
+    ),
+    *_in(
+        "models/pixelcnn.py",
+        "tests/models/test_pixelcnn.py::TestLabels::test_training_withholds_the_label_of_some_rows",
+        no_label_of_a_picture_is_withheld=(
+            "dims=1)[:, 0] < self.label_dropout",
+            "dims=1)[:, 0] < 0 * self.label_dropout",
+        ),
+    ),
+    *_in(
+        "models/nets/gated.py",
+        "tests/models/test_pixelcnn.py",
+        the_vertical_stack_sees_its_own_row=(
+            "(self.reach, self.reach, self.reach, 0))[:, :, : height + self.reach - 1]",
+            "(self.reach, self.reach, self.reach - 1, 0))[:, :, : height + self.reach - 1]",
+        ),
+        the_horizontal_stack_sees_its_own_pixel=(
+            "(self.reach, 0))[..., : columns + self.reach - 1]",
+            "(self.reach - 1, 0))[..., : columns + self.reach - 1]",
+        ),
+        the_vertical_stack_tells_the_horizontal_one_nothing=("+ self.link(found)", "+ 0 * self.link(found)"),
+        layers_of_a_window_are_not_zero_outside=("v, h = v * here, h * here[", "v, h = v * 1, h * here["),
+    ),
+    *_in(
+        "models/nets/pixels.py",
+        "tests/models/test_pixelcnn.py",
+        copies_from_beyond_the_edge=("torch.where(around >= 0, 0.0, _NEVER)", "torch.where(around >= 0, 0.0, 0.0)"),
+        colours_of_the_palette_count_as_none=("[..., None], mine, _NEVER)", "[..., None], mine - 99.0, _NEVER)"),
+        one_copy_counts_for_all=(
+            "torch.where(around == code[..., None], logits[..., : self.copies], _NEVER)",
+            "torch.where(around[..., :1] == code[..., None], logits[..., : self.copies], _NEVER)",
+        ),
+        the_ends_of_the_range_lose_their_tails=("torch.where(x < 0.5, -right,", "torch.where(x < -0.5, -right,"),
+        channels_are_drawn_apart=(
+            "[self._scaled(level) for level in smooth], c)",
+            "[level * 0 for level in smooth], c)",
+        ),
+        channels_of_few_levels_are_drawn_apart=(
+            "logits + one_hot[..., : c * self.levels] @ self.tables[c - 1]",
+            "logits + 0 * one_hot[..., : c * self.levels] @ self.tables[c - 1]",
+        ),
+        the_palette_is_of_the_rarest_colours=("descending=True", "descending=False"),
+    ),
     # -- training ---------------------------------------------------------------------------------------------------
     *_in(
         "training/adapter.py",
@@ -276,6 +341,11 @@ MUTANTS = [
         "tests/training/test_distributed.py::test_two_processes_take_the_steps_of_one",
         a_process_weighs_its_part_as_the_whole=("flat * share if share else", "flat if share else"),
         a_stand_in_counts=("flat * share if share else torch.zeros_like(flat)", "flat * max(share, 0.1)"),
+    ),
+    *_in(
+        "training/adapter.py",
+        "tests/training/test_loop.py",
+        pictures_are_turned_upside_down=("x.flip(2), x)", "x.flip(1), x)"),
     ),
     *_in(
         "training/data/dataset.py",
@@ -310,11 +380,15 @@ MUTANTS = [
         "service/scheduler.py",
         "tests/service/test_scheduler.py",
         callers_get_each_other_s_rows=("                start += count\n", ""),
-        deadlines_are_not_kept=("now >= ticket.errand.deadline", "False"),
-        clients_are_not_charged=("                flow.virtual += count * row_seconds\n", ""),
+        deadlines_are_not_kept=("self._clock() >= ticket.errand.deadline", "False"),
         too_late_is_admitted=("            if late > 0.0:", "            if late > 1e9:"),
         runs_go_on_for_nobody=("                batch.stop_if_useless()\n", "                pass\n"),
         memory_is_not_bounded=("(backlog.bytes + ticket.bytes - limits.bytes)", "-float(ticket.bytes)"),
+    ),
+    *_in(
+        "service/turns.py",
+        "tests/service/test_scheduler.py",
+        clients_are_not_charged=("                flow.virtual += count * row_seconds\n", ""),
     ),
     *_in(
         "service/operations.py",

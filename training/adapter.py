@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from contract.randomness import Stream
 from models.base import GenerativeModel, HasValidationLoss
+from models.randomness import uniform
 from training import processes
 from training.checkpoints import save_weights
 from training.errors import TrainingError
@@ -83,6 +85,8 @@ class Adapter(lightning.LightningModule):
         x, position, share, *conditions = batch
         # Positions within all epochs: no two draws of a run share an address.
         row = self.current_epoch * self.n + position
+        if self.training_plan.mirror:
+            x = _mirrored(x, torch.full_like(row, self.seed), row)
         losses = self.model.losses(x, torch.full_like(row, self.seed), row, *conditions)  # type: ignore[operator]
         if set(losses.total) != set(self._groups):
             raise TrainingError(f"losses for {sorted(losses.total)}, parameters for {sorted(self._groups)}")
@@ -198,6 +202,12 @@ def _parameter_groups(model: GenerativeModel) -> dict[str, list[nn.Parameter]]:
     if groups is None:
         return {"main": [parameter for parameter in model.parameters() if parameter.requires_grad]}
     return {name: list(parameters) for name, parameters in groups().items()}
+
+
+def _mirrored(x: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+    """Left and right of every other picture, by lot, exchanged: x [n, H, W, ...], addresses int64 [n] -> the same."""
+    turned = uniform(seed, row, Stream.PROBE, dims=1)[:, 0] < 0.5
+    return torch.where(turned.reshape(-1, *[1] * (x.dim() - 1)), x.flip(2), x)
 
 
 def _over_processes(

@@ -56,6 +56,9 @@ class Training(Part):
     )
     clip: float | None = Field(default=None, gt=0, description="Largest norm of a gradient; None: not clipped.")
     precision: Literal["32", "bf16-mixed"] = "32"
+    mirror: bool = Field(
+        default=False, description="Half of the pictures that a step sees, by lot, have left and right exchanged."
+    )
 
 
 class FoldPlan(Part):
@@ -239,6 +242,8 @@ def build_model(recipe: Recipe, support: Support, labels: Sequence[str] | None =
     refusal = cls.accepts(support)
     if refusal is not None:
         raise RecipeError(f"{recipe.name}: family: {recipe.family} does not fit these data: {refusal}")
+    if recipe.training is not None and recipe.training.mirror and (support.element is None or len(support.shape) < 2):
+        raise RecipeError(f"{recipe.name}: training: mirror: only pictures have a left and a right")
     try:
         given = {} if recipe.condition is None else {"labels": tuple(labels or ())}
         return cls(support, **_hyper_parameters(cls, recipe.model), **given)

@@ -289,6 +289,55 @@ def test_each_loss_moves_its_own_parameters_alone(tmp_path: Path) -> None:
     assert report.steps == 40 * 7
 
 
+class Looks(GenerativeModel):
+    """Notes down which pictures it is shown."""
+
+    def __init__(self, support: Support):
+        super().__init__(support)
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.trained_on: list[Tensor] = []
+        self.validated_on: list[Tensor] = []
+
+    @classmethod
+    def accepts(cls, support: Support) -> str | None:
+        return None
+
+    def losses(self, x: Tensor, seed: Tensor, row: Tensor) -> Losses:
+        self.trained_on.append(x)
+        return Losses({"main": self.weight.square()}, {})
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        self.validated_on.append(x)
+        return torch.zeros(len(x), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_half_of_the_pictures_of_training_are_mirrored_and_none_of_validation(
+    tmp_path: Path, channels: tuple[int, ...]
+) -> None:
+    column = Column(name="pixel", kind="ordinal", levels=256, base_measure="counting")
+    rows = np.random.default_rng(0).integers(0, 256, size=(120, 2, 4, *channels)).astype(np.uint8)
+    plan = PLAN.model_copy(update={"mirror": True})
+    shown: list[Tensor] = []
+    for folder in ("once", "again"):
+        model = Looks(Support(shape=(2, 4, *channels), element=column))
+        train, validation = Fold(rows[:100]), Fold(rows[100:])
+        fit_model(model, plan, train, validation, seed=0, folder=tmp_path / folder, reporter=QUIET)
+        shown.append(torch.cat(model.trained_on))
+        seen = torch.cat(model.validated_on)
+        assert torch.equal(seen, torch.from_numpy(rows[100:]).repeat(plan.max_epochs, *[1] * (seen.dim() - 1)))
+    assert torch.equal(*shown), "a function of the seed"
+    x = torch.from_numpy(rows[:100])
+    as_it_is = (shown[0][:, None] == x).flatten(2).all(dim=2)
+    mirrored = (shown[0][:, None] == x.flip(2)).flatten(2).all(dim=2)
+    assert (as_it_is | mirrored).any(dim=1).all()
+    n = len(shown[0])
+    assert n == 800
+    assert abs(int(mirrored.any(dim=1).sum()) - n / 2) < 4 * (n / 4) ** 0.5
+    # Each picture is seen from both sides, as the lot falls in each epoch.
+    assert ((mirrored.sum(dim=0) > 0) & (mirrored.sum(dim=0) < 8)).sum() > 90
+
+
 # -- interruptions -------------------------------------------------------------------------------------------------
 
 

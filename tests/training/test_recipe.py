@@ -136,6 +136,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"model": {"depth": 3}}, "model: depth: no such field"),
         ({"model": {"preprocess": "squash"}}, "model: preprocess: Input should be 'standardise' or 'whiten'"),
         ({"model": {"hidden": ["wide"]}}, "model: hidden.0: Input should be a valid integer"),
+        (
+            {"training": {"max_epochs": 2, "batch_size": 32, "learning_rate": 0.1, "mirror": True}},
+            "training: mirror: only pictures have a left and a right",
+        ),
         ({"condition": "label"}, "condition: realnvp cannot be conditional on a label"),
         ({"family": "vae", "model": {"labels": ["a"]}}, "model: labels come from the data; say"),
         ({"family": "made", "model": {}}, "family: made does not fit these data: 'x' is real"),

@@ -1,0 +1,239 @@
+"""Gated PixelCNN: pictures drawn pixel by pixel, each given all the earlier ones around it.
+
+    log p(x) = sum_t log P(x_t given x_1 ... x_(t-1)),    t in raster order
+
+with two stacks of gated convolutions, so that no earlier pixel within reach is missed (A. van den Oord et al.,
+"Conditional Image Generation with PixelCNN Decoders", 2016), and all channels of a pixel in one law
+(``models/nets/pixels.py``): a softmax for few levels; for many a mixture of copies of earlier pixels, of colours of a
+palette and of discretised logistic laws (T. Salimans et al., "PixelCNN++", 2017). It is a probability of the levels
+themselves, exact, and takes one run of the network for all pixels.
+
+Drawing takes a step a pixel. A step looks at the window of pixels that its law depends on, and computes nothing else
+(``GatedStacks.at_last``), so that it costs the same in large pictures as in small ones. Rows at different pixels share
+a batch.
+
+Example:
+    >>> import torch
+    >>> from contract.support import Column, Support
+    >>> pixel = Column(name="pixel", kind="binary", base_measure="counting")
+    >>> model = PixelCNN(Support(shape=(2, 3), element=pixel), width=4, layers=1)
+    >>> states = torch.cartesian_prod(*[torch.arange(2)] * 6).reshape(-1, 2, 3)
+    >>> round(model.log_prob(states).exp().sum().item(), 5)
+    1.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from contract.capabilities import Capability, NumberKind
+from contract.programs import ProgramInput, State
+from contract.randomness import Stream
+from contract.support import Support
+from models.base import GenerativeModel, Losses, register
+from models.nets.convolutional import picture_shape, why_not_pictures
+from models.nets.gated import GatedStacks
+from models.nets.labels import label_condition
+from models.nets.lanes import row_sum
+from models.nets.laws import TEMPERATURE
+from models.nets.pixels import OUTSIDE, CopyMixture, LevelSoftmax
+from models.randomness import address, stream_state, uniform, uniform_from
+
+__all__ = ["PixelCNN"]
+
+_FEW_LEVELS = 16  # up to so many, a softmax
+_PLACE = 5  # numbers that say where a pixel lies, and that it is one
+
+
+@register("pixelcnn")
+class PixelCNN(GenerativeModel):
+    """Gated PixelCNN of pictures in black and white, grey or colour.
+
+    Args:
+        support: pixels of 2 to 256 levels, [H, W] or [H, W, 3].
+        width: channels of each stack; a multiple of 16 is fastest.
+        layers: gated layers after the first.
+        reach: pixels that the first layer sees above and on either side; each further layer adds one.
+        head: channels between the stacks and the law of a pixel.
+        dropout: share of the horizontal stack's gated units that are left out in training.
+        copies: of pixels with more than 16 levels, copies are of earlier ones at most so many rows and columns away.
+        palette: of such pixels, how many colours have a chance of their own: the most frequent ones in training.
+        components: of such pixels, how many logistic laws are mixed.
+        labels: classes to condition on; none for an unconditional model.
+        label_dropout: share of training rows whose label is withheld, which teaches the model without a label.
+    """
+
+    refusals: ClassVar[dict[Capability, str]] = {
+        "encode": "an autoregressive model factorises p(x) over the pixels themselves: it has no latent code",
+        "decode": "an autoregressive model has no latent code to decode: a picture is drawn pixel by pixel",
+        "latent": "an autoregressive model has no latent variable: its randomness goes into the pixels one by one",
+    }
+    log_prob_kind: ClassVar[NumberKind] = "exact"
+    sample_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
+    sample_preview: ClassVar[str] = "pixels"
+
+    def __init__(
+        self,
+        support: Support,
+        *,
+        width: int = 32,
+        layers: int = 6,
+        reach: int = 3,
+        head: int = 64,
+        dropout: float = 0.0,
+        copies: int = 4,
+        palette: int = 256,
+        components: int = 8,
+        labels: Sequence[str] = (),
+        label_dropout: float = 0.1,
+    ):
+        super().__init__(support)
+        if min(width, layers, reach, head) < 1:
+            raise ValueError("width, layers, reach and head are 1 or more")
+        if not (0.0 <= dropout < 1.0 and 0.0 <= label_dropout < 1.0):
+            raise ValueError("dropout and label_dropout lie in [0, 1)")
+        assert support.element is not None
+        self.channels, self.height, self.columns = picture_shape(support)
+        levels = support.element.levels or 2
+        self.labels = tuple(labels)
+        self.label_dropout = label_dropout
+        self.law: LevelSoftmax | CopyMixture
+        if levels <= _FEW_LEVELS:
+            self.law = LevelSoftmax(self.channels, levels)
+        else:
+            self.law = CopyMixture(self.channels, levels, radius=copies, palette=palette, components=components)
+        self.stacks = GatedStacks(
+            self.law.features + _PLACE, width=width, layers=layers, reach=reach, labels=len(labels), dropout=dropout
+        )
+        self.head = nn.Conv2d(width, head, 1)
+        self.to_law = nn.Conv2d(head, self.law.outputs, 1)
+        # Rows above, and columns on either side, that the law of a pixel depends on; what a pixel of them looks like
+        # depends on its own neighbours.
+        self.radius = max(self.stacks.radius + 1, self.law.radius)
+
+    @classmethod
+    def accepts(cls, support: Support) -> str | None:
+        """None for pictures of 2 to 256 levels without missing pixels, else the reason in words."""
+        return why_not_pictures(support)
+
+    @property
+    def conditions(self) -> tuple[ProgramInput, ...]:
+        """The label, if there are labels; one more than the last is the null value."""
+        return label_condition(self.labels)
+
+    @torch.no_grad()
+    def prepare(self, x: Tensor) -> None:
+        """Start from shares of levels or colours in x [n, *shape], whatever the pixels around."""
+        assert self.to_law.bias is not None
+        self.to_law.weight.mul_(0.1)
+        self.to_law.bias.copy_(self.law.start(self._pixels(x).flatten(0, 1)))
+
+    def losses(self, x: Tensor, seed: Tensor, row: Tensor, *conditions: Tensor) -> Losses:
+        """Mean negative log-likelihood of x [n, *shape], in nats. The label of some rows is withheld."""
+        if conditions:
+            withheld = uniform(seed, row, Stream.INIT, dims=1)[:, 0] < self.label_dropout
+            conditions = (torch.where(withheld, len(self.labels), conditions[0]),)
+        loss = -self.log_prob(x, *conditions).mean()
+        return Losses(total={"main": loss}, logged={"nll": loss.detach()})
+
+    def log_prob(self, x: Tensor, *conditions: Tensor) -> Tensor:
+        """log p(x), exact, in nats: x [n, *shape] -> float64 [n]."""
+        pixels = self._pixels(x)
+        raw, around = self._whole(pixels, conditions)
+        return row_sum(self.law.log_prob(raw, pixels, around))
+
+    # -- sampling, pixel by pixel ----------------------------------------------------------------------------------
+
+    @property
+    def sample_steps(self) -> int:
+        """H W."""
+        return self.height * self.columns
+
+    @property
+    def sample_state(self) -> tuple[State, ...]:
+        """The address and the pixels drawn so far."""
+        return (
+            State(name="address", dtype="int64"),
+            State(name="pixels", dtype="float32", shape=(self.height * self.columns, self.channels)),
+        )
+
+    def sample_init(self, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        """seed, row int64 [n] -> (address int64 [n], pixels = 0 float32 [n, H W, C])."""
+        return address(seed, row), torch.zeros(row.shape[0], self.sample_steps, self.channels)
+
+    def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Draw pixel t of each row: t int64 [n], temperature float64 [n], conditions, the state -> the next state."""
+        temperature, *conditions, addresses, pixels = rest
+        raw, around = self._at(t, pixels, tuple(conditions))
+        u = uniform_from(stream_state(addresses, Stream.STEP, t), self.law.uniforms)
+        drawn = self.law.draw(raw[:, 0], around[:, 0], u, temperature.float())  # [n, C]
+        here = torch.arange(self.sample_steps, device=t.device) == t[:, None]  # [n, H W]
+        return addresses, torch.where(here[..., None], drawn[:, None], pixels)
+
+    def sample_final(self, *state: Tensor) -> Tensor:
+        """The last state -> x [n, *shape]."""
+        return state[1].to(torch.uint8).reshape(-1, *self.support.shape)
+
+    # -- the network -----------------------------------------------------------------------------------------------
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        return x.float().reshape(-1, self.sample_steps, self.channels)
+
+    def _whole(self, pixels: Tensor, conditions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """The laws of all pixels: pixels [n, H W, C] -> raw [n, H W, outputs], around [n, H W, copies]."""
+        x = pixels.reshape(-1, self.height, self.columns, self.channels)
+        padded = functional.pad(x, (0, 0, 1, 1, 1, 0), value=OUTSIDE)
+        height, width = torch.arange(self.height, device=x.device), torch.arange(self.columns, device=x.device)
+        place = self._place(height[:, None].expand(-1, self.columns), width.expand(self.height, -1))
+        features = torch.cat([self.law.seen(padded), place.expand(x.shape[0], -1, -1, -1)], dim=1)
+        r = self.law.radius
+        around = functional.pad(x, (0, 0, r, r, r, 0), value=OUTSIDE)
+        return self._raw(self.stacks(features, *conditions)), self._around(around)
+
+    def _at(self, t: Tensor, pixels: Tensor, conditions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """The law of pixel t [n] of each row: pixels [n, H W, C] -> raw [n, 1, outputs], around [n, 1, copies]."""
+        r = self.radius
+        above = torch.arange(-r, 1, device=t.device)
+        beside = torch.arange(-r, r + 1, device=t.device)
+        shape = (-1, r + 1, 2 * r + 1)
+        rows = ((t // self.columns)[:, None, None] + above[:, None]).expand(*shape)  # [n, r + 1, 2 r + 1]
+        columns = ((t % self.columns)[:, None, None] + beside).expand(*shape)
+        inside = (rows >= 0) & (columns >= 0) & (columns < self.columns)
+        index = (rows * self.columns + columns).clamp(0, self.sample_steps - 1).flatten(1)
+        window = pixels.gather(1, index[..., None].expand(-1, -1, self.channels)).reshape(*shape, self.channels)
+        window = torch.where(inside[..., None], window, OUTSIDE)
+        edge = r - self.stacks.radius - 1  # rows and columns that only copies are taken from
+        seen = self.law.seen(window[:, edge:, edge : 2 * r + 1 - edge])
+        edge = r - self.stacks.radius
+        within = inside[:, None, edge:, edge : 2 * r + 1 - edge].float()
+        place = self._place(rows, columns)[:, :, edge:, edge : 2 * r + 1 - edge]
+        features = torch.cat([seen, place], dim=1) * within
+        edge = r - self.law.radius
+        around = self._around(window[:, edge:, edge : 2 * r + 1 - edge])
+        return self._raw(self.stacks.at_last(features, within, *conditions)), around
+
+    def _place(self, row: Tensor, column: Tensor) -> Tensor:
+        """Where a pixel lies, and 1: row, column int64 [..., H, W] -> float32 [..., _PLACE, H, W]."""
+        down = row.float() * (2.0 / max(self.height - 1, 1)) - 1.0
+        along = column.float() * (2.0 / max(self.columns - 1, 1)) - 1.0
+        return torch.stack([down, along, down * down, along * along, torch.ones_like(down)], dim=-3)
+
+    def _around(self, padded: Tensor) -> Tensor:
+        """Codes of the pixels that may be copied: x [n, H + r, W + 2 r, C], r its margin -> [n, H W, copies]."""
+        r = self.law.radius
+        height, columns = padded.shape[1] - r, padded.shape[2] - 2 * r
+        if not isinstance(self.law, CopyMixture) or r == 0:
+            return padded.new_zeros(padded.shape[0], height * columns, 0)
+        code = self.law.code(padded)
+        places = [(i, j) for i in range(r + 1) for j in range(2 * r + 1) if i < r or j < r]
+        return torch.stack([code[:, i : i + height, j : j + columns] for i, j in places], dim=-1).flatten(1, 2)
+
+    def _raw(self, features: Tensor) -> Tensor:
+        """[n, width, H, W] -> [n, H W, outputs]."""
+        raw: Tensor = self.to_law(functional.silu(self.head(features)))
+        return raw.flatten(2).transpose(1, 2)
