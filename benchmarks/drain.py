@@ -23,8 +23,7 @@ from collections.abc import Iterator
 import uvloop
 
 from benchmarks.tools.callers import Reply, closed_loop, post
-from benchmarks.tools.machine import ROOT
-from benchmarks.tools.processes import Server, nonesuch
+from benchmarks.tools.processes import Server, shipped
 
 
 def short() -> Iterator[bytes]:
@@ -79,8 +78,7 @@ def main() -> None:
     parser.add_argument("--drain", type=float, default=2.0, help="NONESUCH_DRAIN_SECONDS")
     parser.add_argument("--n", type=int, default=4, help="digits a request")
     options = parser.parse_args()
-    with nonesuch(ROOT / "bundles", DRAIN_SECONDS=str(options.drain)) as server:
-        server.wait()
+    with shipped("digits", "moons-gaussian", DRAIN_SECONDS=str(options.drain)) as server:
         uvloop.run(measure(server, options))
 
 

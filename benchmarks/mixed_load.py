@@ -21,8 +21,7 @@ import numpy as np
 import uvloop
 
 from benchmarks.tools.callers import Caller, Pool, Reply, closed_loop, milliseconds, post
-from benchmarks.tools.machine import ROOT
-from benchmarks.tools.processes import Server, nonesuch
+from benchmarks.tools.processes import Server, shipped
 
 DIGITS = 64
 
@@ -95,8 +94,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each of the lone caller's two measurements")
     parser.add_argument("--n", type=int, default=4, help="digits a request of the others")
     options = parser.parse_args()
-    with nonesuch(ROOT / "bundles") as server:
-        server.wait()
+    with shipped("digits", "moons-gaussian") as server:
         uvloop.run(measure(server, options))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,15 +12,15 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from benchmarks.tools.machine import ROOT, TICKS
 
-__all__ = ["Server", "naive", "nonesuch"]
+__all__ = ["Server", "naive", "nonesuch", "shipped"]
 
 _TAG = "NONESUCH_BENCHMARK"
 
@@ -152,6 +153,17 @@ def nonesuch(bundles: Path, **settings: str) -> Server:
     chosen = {"CACHE_BYTES": "0", "PICTURES": "", **settings}
     command = [sys.executable, "-m", "commands.main", "serve", "--port", "{port}", "--bundles", str(bundles)]
     return Server(command, {f"NONESUCH_{name}": value for name, value in chosen.items()})
+
+
+@contextmanager
+def shipped(*names: str, **settings: str) -> Iterator[Server]:
+    """``nonesuch serve`` of some of the shipped bundles and no others, ready."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            shutil.copytree(ROOT / "bundles" / name, Path(folder) / name)
+        with nonesuch(Path(folder), **settings) as server:
+            server.wait()
+            yield server
 
 
 def naive(models: Path) -> Server:
