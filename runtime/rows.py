@@ -50,6 +50,11 @@ class Rows:
         self._env = dict(inputs) if checked else environment(program, inputs, self.n)
         self._steps = self._checked_steps(steps)
         self._t = np.zeros(self.n, dtype=np.int64)
+        # Rows that all take the same steps need no count each.
+        self._together = program.done is None and bool((self._steps == self._steps[0]).all())
+        self._last = int(self._steps[0])
+        self._taken = 0
+        self._scheduled_inputs = any(part.source == "schedule" and part.name != "t" for part in program.inputs)
         self._active: NDArray[np.int64] | None = None  # None: every row
         self._converged = np.zeros(self.n, dtype=np.bool_) if program.done else None
         self._phase = "init" if program.init else "step"
@@ -74,6 +79,8 @@ class Rows:
         """Steps still ahead, over all rows, unless rows end early."""
         if self._phase in ("final", "end"):
             return 0
+        if self._together:
+            return self.n * (self._last - self._taken)
         rows = slice(None) if self._active is None else self._active
         return int((self._steps[rows] - self._t[rows]).sum())
 
@@ -85,6 +92,8 @@ class Rows:
     @property
     def steps_taken(self) -> int:
         """Steps that every row has taken that is not done yet; of the slowest if all are."""
+        if self._together:
+            return self._taken
         rows = slice(None) if self._active is None else self._active
         return int(self._t[rows].min())
 
@@ -99,6 +108,8 @@ class Rows:
         if self._phase == "init":
             return 1 + int(self._steps.max()) + final
         if self._phase == "step":
+            if self._together:
+                return self._last - self._taken + final
             rows = slice(None) if self._active is None else self._active
             return int((self._steps[rows] - self._t[rows]).max()) + final
         return final if self._phase == "final" else 0
@@ -108,6 +119,11 @@ class Rows:
         if self._phase != "step":
             return self._env
         pick = self._active
+        if self._together and not self._scheduled_inputs:
+            self._t.fill(self._taken)
+            return {**self._env, "t": self._t}
+        if self._together:
+            self._t.fill(self._taken)
         env = self._env if pick is None else {name: array[pick] for name, array in self._env.items()}
         t = self._t if pick is None else self._t[pick]
         scheduled = self._scheduled(t, self._steps if pick is None else self._steps[pick])
@@ -125,6 +141,11 @@ class Rows:
             return
         if self._phase == "final":
             self._phase = "end"
+            return
+        if self._together:
+            self._taken += 1
+            if self._taken == self._last:
+                self._phase = "final" if self.program.final else "end"
             return
         rows = np.arange(self.n) if self._active is None else self._active
         self._t[rows] += 1
@@ -148,7 +169,8 @@ class Rows:
 
     def _write(self, outputs: Mapping[str, NDArray[Any]]) -> None:
         if self._active is None:
-            self._env.update(outputs)
+            # A part of what a larger batch wrote would keep all of it in memory for as long as these rows live.
+            self._env.update({name: value if value.base is None else value.copy() for name, value in outputs.items()})
             return
         for name, value in outputs.items():
             if name not in self._env:

@@ -8,6 +8,7 @@ __all__ = ["Backlog"]
 
 _WINDOW = 0.25  # seconds of unbroken work after which the pace is looked at
 _FORGET = 0.6  # weight of the pace so far at each look
+_DOUBT = 1.3  # work admitted in vain is worse than a refusal
 _SLOWEST, _FASTEST = 0.02, 512.0  # a pace outside is a stopped machine's, or a mistake
 
 
@@ -44,6 +45,7 @@ class Backlog:
         self._flows += not ticket.flow.tickets
         ticket.flow.tickets += 1
         ticket.flow.work += ticket.work
+        ticket.turn = ticket.flow.clock + ticket.work
         self.work += ticket.work
         self.rows += ticket.n
         self.bytes += ticket.bytes
@@ -52,8 +54,11 @@ class Backlog:
         """Count work done for a ticket, in the measure of ``Ticket.work``."""
         # Steps may end early, and predictions change on the way: no ticket gives back more than it brought.
         work = min(work, ticket.work)
+        if not work:
+            return
         ticket.work -= work
         ticket.flow.work -= work
+        ticket.flow.clock += work / ticket.flow.tickets
         self.work -= work
 
     def ran(self, predicted: float, now: float) -> bool:
@@ -92,4 +97,5 @@ class Backlog:
         """Seconds until new work of a client would be done."""
         others = self._flows - (flow.tickets > 0)
         # Each of the others gets as much as this client, as long as it has work.
-        return min(self.work + work, (others + 1) * (flow.work + work)) / self.pace
+        queue = min(self.work + work, (others + 1) * (flow.work + work))
+        return _DOUBT * queue / self.pace

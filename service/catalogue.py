@@ -17,7 +17,7 @@ from contract.bundle import list_versions, open_bundle
 from contract.errors import BundleError
 from contract.lock import LOCK, read_lock
 from runtime.model import LoadedModel, load_model
-from service.errors import UnknownModel
+from service.errors import Starting, UnknownModel
 from service.verification import VERIFY, Verdict, verify_bundles
 
 __all__ = ["Catalogue", "Entry"]
@@ -106,6 +106,7 @@ class Catalogue:
         self._again = False
         self._watcher: asyncio.Task[None] | None = None
         self._ready = False
+        self._awaited: set[_Place] | None = None  # of those there at the start; None before they were listed
 
     # -- what there is -------------------------------------------------------------------------------------------
 
@@ -132,12 +133,15 @@ class Catalogue:
 
         Raises:
             UnknownModel: no such name, or no such version of it.
+            Starting: it may be among the bundles that have not been verified yet since the start.
         """
         return self.entry(name, version).model
 
     def entry(self, name: str, version: int | None = None) -> Entry:
         """A model with what is known of its bundle. Arguments and errors as for ``get``."""
         versions = self._served.get(name)
+        if not self._ready and self._may_come(name, version, versions or {}):
+            raise Starting()
         if versions is None:
             raise UnknownModel(name, None, self.names())
         if version is None:
@@ -145,6 +149,16 @@ class Catalogue:
         if version not in versions:
             raise UnknownModel(name, version, [str(known) for known in self.versions(name)])
         return versions[version]
+
+    def _may_come(self, name: str, version: int | None, served: Mapping[int, Entry]) -> bool:
+        """Whether what is asked for is still to be looked at; no older version stands in for the default."""
+        if version in served:
+            return False
+        return self._awaited is None or any(
+            place.name == name
+            and (place.version == version if version is not None else place.version > max(served, default=0))
+            for place in self._awaited
+        )
 
     def pinned(self, name: str, version: int | None = None) -> bool:
         """Whether ``bundles.lock`` names the digest of this model. Arguments and errors as for ``get``."""
@@ -209,7 +223,9 @@ class Catalogue:
                 for place, signature in scan.signatures.items()
                 if self._seen.get(place) != signature or (again and str(place) in self._refused)
             ]
-            await self._verify(changed, scan)
+            if not self._ready:
+                self._awaited = set(changed)
+            await self._verify(_in_order(changed, scan), scan)
             self._ready = True
 
     async def _verify(self, places: Sequence[_Place], scan: _Scan) -> None:
@@ -230,6 +246,8 @@ class Catalogue:
                 else:
                     self._refused.pop(str(place), None)
                 self._seen[place] = scan.signatures[place]
+                if self._awaited is not None:
+                    self._awaited.discard(place)
 
     async def _admit(self, place: _Place, verdict: Verdict, *, pinned: bool) -> str | None:
         """Load, warm and serve a verified bundle; returns why not, if it cannot be."""
@@ -306,6 +324,17 @@ def _look(root: Path) -> _Scan:
         _log.warning("bundles.lock cannot be read", file=LOCK, error=trouble)
     places = [_Place(name, version) for name, versions in list_versions(root).items() for version in versions]
     return _Scan({place: (trouble, pins.get(str(place)), _files(root, place)) for place in places}, pins)
+
+
+def _in_order(places: Sequence[_Place], scan: _Scan) -> list[_Place]:
+    """What to verify first: the newest versions, and of those the small ones, so that answers come soon."""
+    newest = {name: max(place.version for place in places if place.name == name) for name, _ in places}
+
+    def size(place: _Place) -> int:
+        files = scan.signatures[place][2]
+        return sum(file[1] for file in files) if isinstance(files, list) else 0
+
+    return sorted(places, key=lambda place: (place.version != newest[place.name], size(place)))
 
 
 def _files(root: Path, place: _Place) -> Any:

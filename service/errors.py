@@ -10,6 +10,7 @@ __all__ = [
     "NotSupported",
     "OverQuota",
     "Overloaded",
+    "Starting",
     "TooLarge",
     "Unauthorised",
     "UnknownModel",
@@ -38,6 +39,13 @@ class Draining(Exception):  # noqa: N818
     def __init__(self, retry_after: float):
         self.retry_after = retry_after
         super().__init__("the service is shutting down")
+
+
+class Starting(Exception):  # noqa: N818
+    """The service has just started, and has not yet looked at what was asked for."""
+
+    def __init__(self, message: str = "the bundles are being verified"):
+        super().__init__(message)
 
 
 class DeadlineExceeded(Exception):  # noqa: N818

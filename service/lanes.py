@@ -32,14 +32,16 @@ class Flow:
         client: whose.
         virtual: time used, on the scheduler's virtual clock.
         work: predicted seconds of its tickets that are still ahead.
-        waiting: its cohorts by lane, as heaps by urgency and arrival.
+        waiting: its cohorts by lane, as heaps by urgency, turn and arrival.
         tickets: how many are open.
+        clock: seconds that each of its tickets would have been served by now, were they served all at once.
     """
 
     client: str
     virtual: float
     work: float = 0.0
-    waiting: dict[Lane, list[tuple[int, int, Cohort]]] = field(default_factory=dict)
+    clock: float = 0.0
+    waiting: dict[Lane, list[tuple[int, float, int, Cohort]]] = field(default_factory=dict)
     tickets: int = 0
 
 
@@ -50,6 +52,9 @@ class Ticket:
     Attributes:
         bytes: memory of its rows.
         work: predicted seconds that are still ahead of it, its rows sharing full runs with others.
+        turn: on the flow's clock, when it would be done if all of the client's tickets were served at once; it goes
+            before those with later turns, so that what is short is not held up by what is long, and what came first
+            is done first.
         row_runs: runs so far, counted once for each of its rows in them.
         running: runs under way with rows of it, in other threads.
     """
@@ -62,6 +67,7 @@ class Ticket:
     bytes: int
     work: float
     capability: Capability
+    turn: float = 0.0
     row_runs: int = 0
     cohorts: list[Cohort] = field(default_factory=list)
     open_cohorts: int = 0
@@ -91,19 +97,19 @@ class Lane:
     on_cpu: bool = True
 
     def push(self, order: int, cohort: Cohort) -> None:
-        """Put a cohort in its flow's queue, behind what is as urgent and came before."""
+        """Put a cohort in its flow's queue, behind what is as urgent and has an earlier turn."""
         flow = cohort.ticket.flow
         heap = flow.waiting.get(self)
         if heap is None:
             heap = flow.waiting[self] = []
             self.flows.add(flow)
-        heappush(heap, (cohort.ticket.errand.urgency, order, cohort))
+        heappush(heap, (cohort.ticket.errand.urgency, cohort.ticket.turn, order, cohort))
         self.rows += cohort.rows.count
 
     def pop(self, flow: Flow) -> Cohort:
         """The first cohort of a flow."""
         heap = flow.waiting[self]
-        _, _, cohort = heappop(heap)
+        cohort = heappop(heap)[-1]
         if not heap:
             del flow.waiting[self]
             self.flows.discard(flow)
@@ -112,7 +118,7 @@ class Lane:
 
     def drop(self, flow: Flow) -> None:
         """Forget a flow's cohorts, for which nobody waits any more."""
-        self.rows -= sum(cohort.rows.count for _, _, cohort in flow.waiting.pop(self))
+        self.rows -= sum(cohort.rows.count for *_, cohort in flow.waiting.pop(self))
         self.flows.discard(flow)
 
 

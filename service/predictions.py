@@ -19,6 +19,8 @@ __all__ = ["Predictions"]
 
 _BYTES_UNKNOWN = 4096  # a row of a program that was never warmed
 _WARM_RUNS = 6  # of a chain of thousands, the first few tell what the others cost
+_WARM_ROWS = 64
+_WARM_SECONDS = 0.05  # of a run at most, or it is tried on fewer rows
 
 Env = Mapping[str, NDArray[Any]]
 
@@ -46,9 +48,10 @@ class Predictions:
         measured: dict[str, list[tuple[int, float]]] = {name: [] for name in model.graphs}
         for capability, inputs in questions.items():
             program = model.program(capability)
-            for n in (1, 64):
+            n = 1
+            for _ in range(2):
                 tiled = {name: np.resize(value, (n, *value.shape[1:])) for name, value in inputs.items()}
-                rows = Rows(program, tiled)
+                rows, longest = Rows(program, tiled), 1e-6
                 for _ in range(_WARM_RUNS):
                     if (graph := rows.graph) is None:
                         break
@@ -56,9 +59,12 @@ class Predictions:
                     outputs = model.graphs[graph].run(feeds)
                     started = time.perf_counter()
                     model.graphs[graph].run(feeds)
-                    measured[graph].append((n, time.perf_counter() - started))
+                    seconds = time.perf_counter() - started
+                    measured[graph].append((n, seconds))
+                    longest = max(longest, seconds)
                     rows.accept(outputs)
                 self._row_bytes[model.digest, capability] = max(1, rows.nbytes // n)
+                n = max(2, min(_WARM_ROWS, int(_WARM_SECONDS / longest)))
         for graph, pairs in measured.items():
             if pairs:
                 sizes = {n for n, _ in pairs}

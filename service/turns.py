@@ -86,7 +86,7 @@ class Turns:
                 return batch
             if len(lane.flows) > 1 or flow not in lane.flows:
                 flow = min(lane.flows, key=_virtual)
-            if batch and rows + flow.waiting[lane][0][2].rows.count > most:
+            if batch and rows + flow.waiting[lane][0][-1].rows.count > most:
                 return batch
 
     def drop(self, flow: Flow) -> None:

@@ -25,7 +25,7 @@ from service.api.negotiation import EVENTS, JSON, answer_type, body_type
 from service.api.problems import RATE_LIMITS, ProblemError, responses
 from service.api.query import query_parameters
 from service.errand import Errand
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, Starting
 from service.operations import Answer, Operations
 from service.parts import Parts
 
@@ -190,7 +190,6 @@ def post(
 
 async def _answer(request: Request, call: _Call[Asked]) -> Response:
     parts = parts_of(request)
-    require_started(parts)
     wanted = answer_type(request.headers, call.forms.answers)
     query: bytes = request.scope["query_string"]
     given = body_type(request.headers, call.forms.bodies, may_be_absent=call.forms.body_optional and bool(query))
@@ -236,10 +235,10 @@ def require_started(parts: Parts) -> None:
     """Refuse until the bundles have been looked at once; before that, no model is known to be unknown.
 
     Raises:
-        ProblemError: 503.
+        Starting.
     """
     if not parts.catalogue.ready:
-        raise ProblemError("starting", "the bundles are being verified", headers={"Retry-After": "1"})
+        raise Starting()
 
 
 def timeout_of(request: Request, parts: Parts) -> float:

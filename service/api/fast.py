@@ -40,7 +40,7 @@ from service.api.negotiation import JSON, NPY
 from service.api.problems import ProblemError
 from service.api.schemas import AskedAbout
 from service.errand import Errand
-from service.errors import DeadlineExceeded, Draining, Overloaded, OverQuota, Unauthorised, UnknownModel
+from service.errors import DeadlineExceeded, Draining, Overloaded, OverQuota, Starting, Unauthorised, UnknownModel
 from service.parts import Parts
 from service.reading import PIECE
 
@@ -180,7 +180,7 @@ class FastPath:
     def _open(self, head: _Head) -> bool:
         parts, settings = self._parts, self._parts.settings
         most = settings.max_json_bytes if head.given == _JSON else min(settings.max_binary_bytes, _LONGEST_NPY)
-        return parts.catalogue.ready and head.length <= most and parts.budget.has_room(head.length)
+        return head.length <= most and parts.budget.has_room(head.length)
 
     async def _read(self, given: bytes, body: bytes) -> Question | None:
         """The question in a body, or None where there may be more to it."""
@@ -207,7 +207,7 @@ class FastPath:
             if plan is None or (head.wanted == _NPY and plan.said is None):
                 return None
             x = plan.support.read(question.rows)
-        except (UnknownModel, InputError):
+        except (UnknownModel, Starting, InputError):
             return None
         n = len(x)
         seconds = parts.scheduler.predicted_seconds(model, capability, n)

@@ -132,7 +132,6 @@ async def models(request: Request) -> Response:
 async def model_card(request: Request, model: str) -> Response:
     """The default version is the highest one served; requests that name no version go to it."""
     parts = parts_of(request)
-    require_started(parts)
     return _json(_card(parts, parts.catalogue.get(model, None)))
 
 
@@ -146,7 +145,6 @@ async def model_card(request: Request, model: str) -> Response:
 async def version_card(request: Request, model: str, version: int) -> Response:
     """What the version is, what it can answer and what it refuses, and how well it does."""
     parts = parts_of(request)
-    require_started(parts)
     return _json(_card(parts, parts.catalogue.get(model, version)))
 
 

@@ -21,6 +21,7 @@ from service.errors import (
     NotSupported,
     Overloaded,
     OverQuota,
+    Starting,
     TooLarge,
     Unauthorised,
     UnknownModel,
@@ -223,6 +224,8 @@ def problem_of(error: Exception) -> ProblemError | None:
             return ProblemError("overloaded", _sentence(error), headers=_retry_after(error.retry_after))
         case Draining():
             return ProblemError("draining", _sentence(error), headers=_retry_after(error.retry_after))
+        case Starting():
+            return ProblemError("starting", _sentence(error), headers={"Retry-After": "1"})
         case DeadlineExceeded():
             return ProblemError("deadline-exceeded", _sentence(error))
         case _:

@@ -147,7 +147,6 @@ async def permanent(request: Request, model: str, prefix: str, seed: int, row: i
 async def of_seed(request: Request, model: str, seed: int) -> Response:
     """From a seed to the permanent page of its first row, as the newest version draws it."""
     parts = parts_of(request)
-    require_started(parts)
     address = address_at(parts.catalogue.get(model, None), seed, 0, request.scope["query_string"])
     return RedirectResponse(_root(request) + address.path, 307, headers={"Cache-Control": "no-store"})
 
@@ -156,7 +155,6 @@ async def of_seed(request: Request, model: str, seed: int) -> Response:
 async def fresh(request: Request, model: str) -> Response:
     """A sample that nobody has seen before."""
     parts = parts_of(request)
-    require_started(parts)
     address = address_at(parts.catalogue.get(model, None), random_seed(), 0, request.scope["query_string"])
     return await _sample_page(request, address)
 

@@ -17,7 +17,7 @@ from contract.bundle import MANIFEST
 from contract.lock import LOCK, write_lock
 from runtime.loop import run_program
 from service.catalogue import Catalogue
-from service.errors import UnknownModel
+from service.errors import Starting, UnknownModel
 from service.verification import Verdict, verify_bundles
 from tests import bundles
 
@@ -321,6 +321,50 @@ def test_the_child_ends_with_the_service(root, fragile):
         await asyncio.wait([task])
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.read_text()), 0)
+
+    asyncio.run(scenario())
+
+
+def test_while_it_starts_what_is_verified_is_served_and_the_rest_is_waited_for(root, fragile):
+    bundles.write(root, bundles.affine("early", 1))
+    bundles.write(root, bundles.affine("early", 2, shift=2.0))
+    bundles.write(root, bundles.affine("hangs"))  # the same size, and later by name
+
+    async def scenario():
+        catalogue = Catalogue(root, verify_command=fragile)
+        with pytest.raises(Starting):
+            catalogue.get("anything")
+        task = asyncio.create_task(catalogue.start())
+        await until(catalogue.names)
+        assert not catalogue.ready
+        # The newest version first, so that nobody is answered by an older one because it was there before.
+        assert answers(catalogue.get("early"), shift=2.0)
+        for name, version in (("hangs", None), ("hangs", 1), ("early", 1)):
+            with pytest.raises(Starting):
+                catalogue.get(name, version)
+        for name, version in (("nobody", None), ("early", 3), ("hangs", 2)):
+            with pytest.raises(UnknownModel):
+                catalogue.get(name, version)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(scenario())
+
+
+def test_an_older_version_does_not_stand_in_for_one_that_is_not_verified_yet(root, fragile):
+    bundles.write(root, bundles.affine("hangs", 2))
+    bundles.write(root, bundles.affine("early"))
+
+    async def scenario():
+        catalogue = Catalogue(root, verify_command=fragile)
+        task = asyncio.create_task(catalogue.start())
+        await until(catalogue.names)
+        catalogue._served["hangs"] = {1: catalogue.entry("early")}
+        with pytest.raises(Starting):
+            catalogue.get("hangs")
+        assert catalogue.get("hangs", 1)
+        task.cancel()
+        await asyncio.wait([task])
 
     asyncio.run(scenario())
 

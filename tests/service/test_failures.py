@@ -56,8 +56,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_before_the_bundles_are_verified_it_says_so(bundles: Path) -> None:
     async def test(client: httpx.AsyncClient, parts: Parts) -> None:
-        for path in ("/log_prob", "/sample"):
-            answer = await client.post(path, json=BODY)
+        for path, body in (("/log_prob", BODY), ("/sample", {"model": "normal"})):
+            answer = await client.post(path, json=body)
             refused(answer, 503, "starting")
             assert answer.headers["retry-after"] == "1"
         for path in ("/models", "/models/normal", "/x/normal", "/x/normal/1", "/"):

@@ -15,6 +15,7 @@ from tests.service.server_process import ROOT
 MADE = {
     "Overloaded": lambda: service.errors.Overloaded(retry_after=2.4),
     "Draining": lambda: service.errors.Draining(retry_after=5.0),
+    "Starting": lambda: service.errors.Starting(),
     "DeadlineExceeded": lambda: service.errors.DeadlineExceeded(),
     "UnknownModel": lambda: service.errors.UnknownModel("cats", None, ["dogs"]),
     "NotSupported": lambda: service.errors.NotSupported("cats", "encode", "no code"),
@@ -38,6 +39,7 @@ def test_the_statuses() -> None:
     assert found == {
         "Overloaded": 503,
         "Draining": 503,
+        "Starting": 503,
         "DeadlineExceeded": 504,
         "UnknownModel": 404,
         "NotSupported": 409,

@@ -215,7 +215,7 @@ def test_what_could_not_be_done_in_time_is_refused_at_once(counter):
         ahead = scheduler.backlog_seconds
         with pytest.raises(Overloaded) as refusal:
             await scheduler.run(counter, "sample", address(2, range(1)), errand=Errand(scheduler.now() + ahead / 2))
-        assert 0.3 * ahead < refusal.value.retry_after < 0.7 * ahead
+        assert 0.3 * ahead < refusal.value.retry_after < ahead
         # Somebody else does not wait for all of the giant: they take turns.
         other = Errand(scheduler.now() + ahead / 2, client="other")
         assert len((await scheduler.run(counter, "sample", address(2, range(1)), errand=other))["x"]) == 1
@@ -271,6 +271,25 @@ def test_many_models_of_one_client_do_not_outweigh_another_s_one(tmp_path, count
 
     limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
     in_scheduler(limits, use, observe=lambda model, graph, rows, seconds: ran.append(model.manifest.name))
+
+
+def test_what_is_short_is_not_held_up_by_what_is_long_of_the_same_client(counter):
+    done = []
+
+    async def ask(scheduler, name, rows):
+        await scheduler.run(counter, "sample", address(len(name), range(rows)))
+        done.append(name)
+
+    async def use(scheduler):
+        long = asyncio.ensure_future(ask(scheduler, "long", 400))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await asyncio.gather(
+            long, ask(scheduler, "short", 4), ask(scheduler, "second", 400), ask(scheduler, "third", 400)
+        )
+
+    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use)
+    assert done == ["short", "long", "second", "third"]
 
 
 def test_a_client_s_urgent_work_goes_before_his_other_work_and_nobody_else_s(counter):
