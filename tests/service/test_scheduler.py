@@ -276,20 +276,19 @@ def test_many_models_of_one_client_do_not_outweigh_another_s_one(tmp_path, count
 def test_what_is_short_is_not_held_up_by_what_is_long_of_the_same_client(counter):
     done = []
 
-    async def ask(scheduler, name, rows):
-        await scheduler.run(counter, "sample", address(len(name), range(rows)))
-        done.append(name)
+    async def ask(scheduler, rows):
+        await scheduler.run(counter, "sample", address(1, range(rows)))
+        done.append(rows)
 
     async def use(scheduler):
-        long = asyncio.ensure_future(ask(scheduler, "long", 400))
+        await ask(scheduler, 300)  # from now on costs are known
+        long = asyncio.ensure_future(ask(scheduler, 1200))
         for _ in range(3):
             await asyncio.sleep(0)
-        await asyncio.gather(
-            long, ask(scheduler, "short", 4), ask(scheduler, "second", 400), ask(scheduler, "third", 400)
-        )
+        await asyncio.gather(long, ask(scheduler, 4), ask(scheduler, 5000), ask(scheduler, 300))
 
     in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use)
-    assert done == ["short", "long", "second", "third"]
+    assert done == [300, 4, 300, 1200, 5000]
 
 
 def test_a_client_s_urgent_work_goes_before_his_other_work_and_nobody_else_s(counter):
