@@ -47,11 +47,10 @@ mutants: $(TEST_VENV)/.stamp ## show that the tests fail where the code is wrong
 fuzz: $(TEST_VENV)/.stamp ## send the service 2,000 requests an operation, as OpenAPI allows and not (ARGS="--examples 100")
 	@$(IN_TEST_VENV) python tests/fuzz.py $(ARGS)
 
-bench: $(TEST_VENV)/.stamp ## run the scripts in benchmarks/, or one: BENCH=lone_request (ARGS= goes to it)
-	@set -e; for script in benchmarks/$(or $(BENCH),*).py; do \
-		test -e "$$script" || { echo "there is no $$script" >&2; exit 2; }; \
-		echo "== $$script"; $(IN_TEST_VENV) python -m "benchmarks.$$(basename "$$script" .py)" $(ARGS); \
-	done
+bench: $(TEST_VENV)/.stamp ## compare with other servers (needs wrk), or run another of benchmarks/: BENCH=overload (ARGS=)
+	@test -e "benchmarks/$(or $(BENCH),against_others).py" || { echo "make bench knows BENCH= one of:" >&2; \
+		ls benchmarks/*.py | xargs -n 1 basename -s .py >&2; exit 2; }
+	@$(IN_TEST_VENV) python -m benchmarks.$(or $(BENCH),against_others) $(ARGS)
 
 schema: $(TEST_VENV)/.stamp ## write docs/manifest.schema.json from the manifest's model
 	@$(IN_TEST_VENV) python -m commands.schema docs/manifest.schema.json

@@ -5,7 +5,7 @@ The reference loop and the service's scheduler both drive this class, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,34 @@ class Rows:
     def count(self) -> int:
         """Rows that the next run takes; rows that are done early stay behind."""
         return self.n if self._active is None else len(self._active)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all rows' values by now."""
+        return sum(array.nbytes for array in self._env.values())
+
+    @property
+    def steps_left(self) -> int:
+        """Steps still ahead, over all rows, unless rows end early."""
+        if self._phase in ("final", "end"):
+            return 0
+        rows = slice(None) if self._active is None else self._active
+        return int((self._steps[rows] - self._t[rows]).sum())
+
+    @property
+    def steps_all(self) -> int:
+        """Steps from start to end, over all rows, unless rows end early."""
+        return int(self._steps.sum())
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps that every row has taken that is not done yet; of the slowest if all are."""
+        rows = slice(None) if self._active is None else self._active
+        return int(self._t[rows].min())
+
+    def now(self, names: Iterable[str]) -> Env:
+        """Values of the rows as they stand, copies [n, …] by name; those that no graph has written yet are left out."""
+        return {name: self._env[name].copy() for name in names if name in self._env}
 
     @property
     def runs_left(self) -> int:

@@ -128,27 +128,29 @@ class GraphSession:
         self.row_multiple = row_multiple
         self.alone = alone
 
-    def run(self, env: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, env: Mapping[str, NDArray[Any]], options: ort.RunOptions | None = None) -> dict[str, NDArray[Any]]:
         """Run the graph over n rows.
 
         Args:
             env: arrays [n, …] by name; those that the graph does not read are passed over.
+            options: of this run; setting their ``terminate`` from another thread ends it.
 
         Returns:
             Arrays [n, …] by name, an updated state under the state's own name.
 
         Raises:
             KeyError: the graph reads a name that env lacks.
+            Exception: ONNX Runtime's own, where the run fails or was ended.
         """
         feeds = {name: np.ascontiguousarray(env[name], dtype=dtype) for name, dtype in self.inputs.items()}
         n = len(next(iter(feeds.values())))
         if self.alone and n > 1:
-            parts = [self.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(n)]
+            parts = [self.run({name: array[i : i + 1] for name, array in feeds.items()}, options) for i in range(n)]
             return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
         padding = -n % self.row_multiple
         if padding:
             feeds = {name: np.concatenate([a, np.repeat(a[-1:], padding, axis=0)]) for name, a in feeds.items()}
-        values = self._session.run(self._output_names, feeds)
+        values = self._session.run(self._output_names, feeds, options)
         if padding:
             values = [value[:n] for value in values]
         return dict(zip(self.outputs, values, strict=True))

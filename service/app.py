@@ -89,7 +89,7 @@ def build_parts(settings: Settings) -> Parts:
         observe=metrics.cache_event,
     )
     scheduler = Scheduler(
-        Limits(rows=settings.max_rows_in_flight, threads=settings.threads),
+        Limits(rows=settings.max_rows_in_flight, bytes=settings.max_row_bytes_in_flight, threads=settings.threads),
         observe=lambda model, graph, rows, seconds: metrics.ran(model.manifest.name, rows, seconds),
     )
     catalogue = Catalogue(

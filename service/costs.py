@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["CostModel"]
 
 _FORGET = 0.98  # weight of the past at each new run: about the last fifty runs count
+_MOST_ROWS = 2**17  # a row that costs nothing is not in a run of infinitely many
 _CLIP = 4.0  # a run interrupted by the machine counts as at most this many times its prediction
 
 
@@ -20,6 +21,7 @@ class CostModel:
         if len({rows for rows, _ in measured}) < 2:
             raise ValueError("two different numbers of rows are needed to tell the fixed cost from the cost of a row")
         self._anchors = list(measured)
+        self._shared: tuple[float, float] | None = None
         self._sums = [0.0] * 5
         self._fit()
 
@@ -32,6 +34,13 @@ class CostModel:
         if self._per_row <= 0.0:
             return 2**31
         return max(1, int((seconds - self._fixed) / self._per_row))
+
+    def shared_row_seconds(self, seconds: float) -> float:
+        """Predicted seconds a row in runs that are as large as ``seconds`` allows."""
+        if self._shared is None or self._shared[0] != seconds:
+            rows = min(self.rows_within(seconds), _MOST_ROWS)
+            self._shared = seconds, self.seconds(rows) / rows
+        return self._shared[1]
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a run."""
@@ -50,3 +59,4 @@ class CostModel:
         # A noisy fit may tilt below zero; then all of the cost is put on the rows or on the run.
         self._per_row = min(max(per_row, 0.0), ny / nn)
         self._fixed = max((y - self._per_row * n) / w, 1e-7)
+        self._shared = None

@@ -1,37 +1,71 @@
-"""What waits in the scheduler: tickets, the cohorts of rows they travel in, and the lanes where they wait."""
+"""What waits in the scheduler: tickets, the cohorts of rows they travel in, the lanes where they wait, and whose."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
+from contract.capabilities import Capability
 from runtime.model import LoadedModel
 from runtime.rows import Journey
 from runtime.session import GraphSession
 from service.costs import CostModel
+from service.errand import Errand
 
-__all__ = ["Cohort", "Env", "Lane", "Ticket", "execute", "join"]
+__all__ = ["Batch", "Cohort", "Env", "Flow", "Lane", "Ticket", "execute", "join"]
 
 Env = dict[str, NDArray[Any]]
 
 
 @dataclass(eq=False, slots=True)
+class Flow:
+    """A client's work.
+
+    Attributes:
+        client: whose.
+        virtual: time used, on the scheduler's virtual clock.
+        work: predicted seconds of its tickets that are still ahead.
+        waiting: its cohorts by lane, as heaps by urgency and arrival.
+        tickets: how many are open.
+    """
+
+    client: str
+    virtual: float
+    work: float = 0.0
+    waiting: dict[Lane, list[tuple[int, int, Cohort]]] = field(default_factory=dict)
+    tickets: int = 0
+
+
+@dataclass(eq=False, slots=True)
 class Ticket:
-    """One call of ``run``: its cohorts, and the future that its caller waits on."""
+    """One call of ``run``: its cohorts, and the future that its caller waits on.
+
+    Attributes:
+        bytes: memory of its rows.
+        work: predicted seconds that are still ahead of it, its rows sharing full runs with others.
+        row_runs: runs so far, counted once for each of its rows in them.
+        running: runs under way with rows of it, in other threads.
+    """
 
     model: LoadedModel
+    flow: Flow
+    errand: Errand
     future: asyncio.Future[Env]
-    deadline: float | None
     n: int
-    cost: float
+    bytes: int
+    work: float
+    capability: Capability
+    row_runs: int = 0
     cohorts: list[Cohort] = field(default_factory=list)
     open_cohorts: int = 0
+    running: list[Batch] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
@@ -51,12 +85,61 @@ class Lane:
     session: GraphSession
     cost: CostModel
     virtual: float
-    waiting: deque[Cohort] = field(default_factory=deque)
+    flows: set[Flow] = field(default_factory=set)
     rows: int = 0
     running: int = 0
+    on_cpu: bool = True
+
+    def push(self, order: int, cohort: Cohort) -> None:
+        """Put a cohort in its flow's queue, behind what is as urgent and came before."""
+        flow = cohort.ticket.flow
+        heap = flow.waiting.get(self)
+        if heap is None:
+            heap = flow.waiting[self] = []
+            self.flows.add(flow)
+        heappush(heap, (cohort.ticket.errand.urgency, order, cohort))
+        self.rows += cohort.rows.count
+
+    def pop(self, flow: Flow) -> Cohort:
+        """The first cohort of a flow."""
+        heap = flow.waiting[self]
+        _, _, cohort = heappop(heap)
+        if not heap:
+            del flow.waiting[self]
+            self.flows.discard(flow)
+        self.rows -= cohort.rows.count
+        return cohort
+
+    def drop(self, flow: Flow) -> None:
+        """Forget a flow's cohorts, for which nobody waits any more."""
+        self.rows -= sum(cohort.rows.count for _, _, cohort in flow.waiting.pop(self))
+        self.flows.discard(flow)
 
 
-def execute(session: GraphSession, batch: list[Cohort]) -> tuple[float, Env | Exception]:
+class Batch:
+    """A run in another thread.
+
+    Args:
+        cohorts: whose rows run.
+    """
+
+    __slots__ = ("cohorts", "options")
+
+    def __init__(self, cohorts: list[Cohort]):
+        self.cohorts = cohorts
+        self.options = ort.RunOptions()
+
+    def stop_if_useless(self) -> None:
+        """End the run if nobody waits for any of its rows any more."""
+        if all(cohort.ticket.future.done() for cohort in self.cohorts):
+            self.options.terminate = True
+
+
+def execute(
+    session: GraphSession,
+    batch: list[Cohort],
+    options: ort.RunOptions | None = None,
+) -> tuple[float, Env | Exception]:
     """One run over the rows of all cohorts -> seconds, and the outputs or what went wrong."""
     started = time.perf_counter()
     try:
@@ -64,7 +147,8 @@ def execute(session: GraphSession, batch: list[Cohort]) -> tuple[float, Env | Ex
         outputs = session.run(
             feeds[0]
             if len(feeds) == 1
-            else {name: np.concatenate([feed[name] for feed in feeds]) for name in session.inputs}
+            else {name: np.concatenate([feed[name] for feed in feeds]) for name in session.inputs},
+            options,
         )
     except Exception as error:  # ONNX Runtime raises a family of its own; whatever it is, only this batch fails
         return time.perf_counter() - started, error

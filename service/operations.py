@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from runtime.rows import NotConvergedError, environment
 from service.answers import answer_head, answer_of, columns_of, condition_of, log_prob_answer, score_answer
 from service.cache import RowCache
 from service.catalogue import Catalogue
+from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.knobs import Knobs, read_knobs
 from service.reading import Given, read_codes, read_rows
@@ -64,6 +67,14 @@ class Operations:
         self._scheduler = scheduler
         self._cache = cache
         self._max_answer_bytes = max_answer_bytes
+        self._as_json = True
+
+    @cached_property
+    def raw(self) -> Self:
+        """The same use cases for answers that leave as raw numbers, of which more fit than of JSON's."""
+        other = copy(self)
+        other._as_json = False
+        return other
 
     # -- the use cases ---------------------------------------------------------------------------------------------
 
@@ -77,7 +88,7 @@ class Operations:
         start: int = 0,
         condition: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """Rows ``start … start + n - 1`` of ``seed``, which is chosen when absent.
 
@@ -97,7 +108,7 @@ class Operations:
             "row": np.arange(start, start + n, dtype=np.int64),
         }
         knobs = read_knobs(program, n, parameters=parameters, condition=condition)
-        outputs, cache = await self._rows(loaded, "sample", address, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "sample", address, errand, knobs)
         body = {
             **answer_head(loaded),
             "seed": chosen,
@@ -120,7 +131,7 @@ class Operations:
         seed: int | None = None,
         condition: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """The log-probability of each row, with its kind and error, in nats of the original units.
 
@@ -140,7 +151,7 @@ class Operations:
             inputs["seed"] = np.full(len(x), chosen, dtype=np.int64)
         elif seed is not None:
             raise InputError(column="seed", expected="no seed, for this model's log_prob draws nothing", got=str(seed))
-        outputs, cache = await self._rows(loaded, "log_prob", inputs, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "log_prob", inputs, errand, knobs)
         seed = int(inputs["seed"][0]) if "seed" in inputs else None
         body = log_prob_answer(loaded, program, outputs, knobs, seed)
         return Answer(body, loaded, cache)
@@ -153,7 +164,7 @@ class Operations:
         rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         condition: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """The code of each row.
 
@@ -164,7 +175,7 @@ class Operations:
         x = await read_rows(loaded.manifest.support, rows, records)
         self._check_size(program, len(x))
         knobs = read_knobs(program, len(x), parameters=None, condition=condition)
-        outputs, cache = await self._rows(loaded, "encode", {"x": x}, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "encode", {"x": x}, errand, knobs)
         output = next(part for part in program.outputs if part.kind == "code")
         body = {**answer_head(loaded), "kind": output.description, **condition_of(knobs), "codes": outputs[output.name]}
         if "scale" in outputs:
@@ -178,7 +189,7 @@ class Operations:
         *,
         codes: Given,
         condition: Mapping[str, Any] | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """The row of each code.
 
@@ -189,7 +200,7 @@ class Operations:
         z = await read_codes(program, codes)
         self._check_size(program, len(z))
         knobs = read_knobs(program, len(z), parameters=None, condition=condition)
-        outputs, cache = await self._rows(loaded, "decode", {"z": z}, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "decode", {"z": z}, errand, knobs)
         rows = answer_of(program, outputs, "sample")
         body = {**answer_head(loaded), **condition_of(knobs), **columns_of(loaded), "rows": rows}
         return Answer(body, loaded, cache)
@@ -202,7 +213,7 @@ class Operations:
         rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         alpha: float = 0.05,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Answer:
         """Anomaly scores with conformal p-values, and alarms at the false-alarm rate ``alpha``.
 
@@ -215,7 +226,7 @@ class Operations:
         x = await read_rows(loaded.manifest.support, rows, records)
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
-        outputs, cache = await self._rows(loaded, "score", {"x": x}, deadline, knobs)
+        outputs, cache = await self._rows(loaded, "score", {"x": x}, errand, knobs)
         return Answer(score_answer(loaded, program, outputs, alpha), loaded, cache)
 
     # -- shared steps ----------------------------------------------------------------------------------------------
@@ -230,6 +241,8 @@ class Operations:
     def _check_size(self, program: Program, n: int) -> None:
         per_row = sum(
             int(np.prod(part.shape)) * _JSON_BYTES.get(part.dtype, 24) + 8
+            if self._as_json
+            else int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
             for part in program.outputs
             if part.kind in ("sample", "code")
         )
@@ -238,7 +251,7 @@ class Operations:
             raise TooLarge(n, most, self._max_answer_bytes)
 
     async def _rows(
-        self, model: LoadedModel, capability: Capability, inputs: Env, deadline: float | None, knobs: Knobs
+        self, model: LoadedModel, capability: Capability, inputs: Env, errand: Errand, knobs: Knobs
     ) -> tuple[Env, CacheUse]:
         """The program's outputs for each row, from the cache where that is cheaper than computing."""
         program = model.program(capability)
@@ -252,16 +265,18 @@ class Operations:
             each = steps[positions] if some and steps is not None else steps
             try:
                 return await self._scheduler.submit(
-                    model, capability, wanted, len(positions), steps=each, deadline=deadline
+                    model, capability, wanted, len(positions), steps=each, errand=errand
                 )
             except NotConvergedError as error:
                 raise InputError(expected="a row whose steps converge", got=str(error)) from None
 
         seconds = self._scheduler.predicted_seconds(model, capability, n, steps)
+        deadline = errand.deadline
         # The scheduler drops rows by itself; this also bounds the wait for a twin's rows and for a long run's end.
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._scheduler.now())):
-                if not self._cache.worth_asking(n, seconds):
+                # Who watches wants to see all rows being made.
+                if errand.watch is not None or not self._cache.worth_asking(n, seconds):
                     return await compute(np.arange(n)), "bypass"
                 keys = await self._cache.keys(
                     program_digest=model.program_digest(capability),

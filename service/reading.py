@@ -13,14 +13,14 @@ from contract.errors import InputError
 from contract.programs import Program
 from contract.support import Support
 
-__all__ = ["Given", "read_codes", "read_rows"]
+__all__ = ["PIECE", "Given", "read_codes", "read_rows"]
 
 Array = NDArray[Any]
 Given = Sequence[Any] | Array
 """Rows or codes: lists from JSON, or an array of numbers."""
 
-# An array is checked in pieces of so many numbers: each costs a few arrays of doubles while it lasts.
-_PIECE = 2**17
+PIECE = 2**17
+"""Numbers of an array that are checked at once: they cost a few arrays of doubles while it lasts."""
 
 
 async def read_rows(support: Support, rows: Given | None, records: Sequence[Mapping[str, Any]] | None) -> Array:
@@ -81,7 +81,7 @@ async def _in_pieces(array: Array, check: Callable[[Array], Array], name: str, s
     if not array.ndim or not len(array):
         wanted = f"an array of shape [n, {', '.join(map(str, shape))}] with n of at least 1"
         raise InputError(column=name, expected=wanted, got=f"an array of shape {list(array.shape)}")
-    rows = max(1, _PIECE * len(array) // max(1, array.size))
+    rows = max(1, PIECE * len(array) // max(1, array.size))
     if rows >= len(array):
         return check(array)
 

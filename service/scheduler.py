@@ -3,8 +3,10 @@
 There are no timers: whenever the runtime is free it takes the rows that wait, up to a cost; while it is busy, rows
 gather. Rows wait in a lane, one for each graph of a model, whichever request and capability they come from and
 whichever step they are at. After each run they move to the lane of the graph that they need next, so a new request
-joins at the next step and a finished one leaves at once. Lanes take turns by the time that they have used (start-time
-fair queueing, Goyal et al. 1996).
+joins at the next step and a finished one leaves at once.
+
+Clients take turns by the time that they have used, and so do the lanes of each (start-time fair queueing, Goyal et al.
+1996). The client whose turn it is chooses the lane; whoever waits there for the same graph may come along.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ from numpy.typing import ArrayLike, NDArray
 from contract.capabilities import Capability
 from runtime.model import LoadedModel
 from runtime.rows import Rows, environment, journey
+from service.backlog import Backlog
 from service.costs import CostModel
+from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded
-from service.lanes import Cohort, Env, Lane, Ticket, execute, join
+from service.lanes import Batch, Cohort, Env, Flow, Lane, Ticket, execute, join
 
 __all__ = ["Limits", "RunObserver", "Scheduler"]
+
+_BYTES_UNKNOWN = 4096  # a row of a program that was never warmed
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Limits:
 
     Attributes:
         rows: most rows in flight; a request is always admitted when nothing else is.
+        bytes: most memory of the rows in flight, in the same way.
         run_seconds: rows of one run are capped so that it is predicted to take this long at most.
         inline_seconds: on the CPU, a run predicted to take at most this long runs in the event loop's own thread.
         tick_seconds: most time spent inline before the event loop gets its turn.
@@ -43,6 +50,7 @@ class Limits:
     """
 
     rows: int = 2**17
+    bytes: int = 2**30
     run_seconds: float = 0.005
     inline_seconds: float = 0.0005
     tick_seconds: float = 0.002
@@ -76,11 +84,15 @@ class Scheduler:
         self._clock = clock
         self._observe = observe
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._flows: dict[str, Flow] = {}
         self._costs: dict[tuple[str, str], CostModel] = {}
+        self._row_bytes: dict[tuple[str, Capability], int] = {}
         self._tickets: set[Ticket] = set()
-        self._rows = 0
-        self._backlog = 0.0
-        self._virtual = 0.0
+        self._backlog = Backlog()
+        self._early_ends: dict[tuple[str, Capability], float] = {}  # mean steps that rows took
+        self._virtual = 0.0  # where a client starts when there is no other
+        self._lane_virtual = 0.0  # and a lane
+        self._arrivals = 0
         self._free_threads = self._limits.threads
         self._draining = False
         self._wake = asyncio.Event()
@@ -117,12 +129,12 @@ class Scheduler:
     @property
     def rows_in_flight(self) -> int:
         """Rows admitted and not yet answered."""
-        return self._rows
+        return self._backlog.rows
 
     @property
     def backlog_seconds(self) -> float:
-        """Predicted seconds of work admitted and not yet answered, over all threads."""
-        return self._backlog / self._limits.threads
+        """Seconds that the work admitted and not yet answered is expected to take."""
+        return self._backlog.seconds
 
     def now(self) -> float:
         """The scheduler's clock, which deadlines are on."""
@@ -150,6 +162,7 @@ class Scheduler:
                     model.graphs[graph].run(feeds)
                     measured[graph].append((n, time.perf_counter() - started))
                     rows.accept(outputs)
+                self._row_bytes[model.digest, capability] = max(1, rows.nbytes // n)
         for graph, pairs in measured.items():
             if pairs:
                 sizes = {n for n, _ in pairs}
@@ -174,7 +187,7 @@ class Scheduler:
         inputs: Mapping[str, NDArray[Any]],
         *,
         steps: ArrayLike | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> Env:
         """Run a capability over n rows, together with whatever else is there.
 
@@ -183,21 +196,21 @@ class Scheduler:
             capability: one that it has.
             inputs: program inputs, arrays [n, …] by name; parameters left out take their defaults.
             steps: number of steps, one for all or [n]; the program's default if None.
-            deadline: on the scheduler's clock; rows that have not begun their next run by then are dropped.
+            errand: who waits, and for how long.
 
         Returns:
             The program's outputs, arrays [n, …] by name.
 
         Raises:
             InputError: an input does not fit the program.
-            Overloaded: too many rows are in flight.
+            Overloaded: too much is in flight, or it could not be done before the deadline.
             Draining: the service is stopping.
             DeadlineExceeded: the deadline came first.
             NotConvergedError: a row did not converge.
         """
         program = model.program(capability)
         n = len(next(iter(inputs.values())))
-        return await self.submit(model, capability, environment(program, inputs, n), n, steps=steps, deadline=deadline)
+        return await self.submit(model, capability, environment(program, inputs, n), n, steps=steps, errand=errand)
 
     def submit(
         self,
@@ -207,22 +220,32 @@ class Scheduler:
         n: int,
         *,
         steps: ArrayLike | None = None,
-        deadline: float | None = None,
+        errand: Errand = PLAIN,
     ) -> asyncio.Future[Env]:
         """The same for inputs that ``runtime.rows.environment`` has made whole, as a future to await or to cancel.
 
         Raises:
             InputError: a number of steps is not allowed.
-            Overloaded: too many rows are in flight.
+            Overloaded: too much is in flight, or it could not be done before the deadline.
             Draining: the service is stopping.
         """
         if self._draining:
             raise Draining(retry_after=5.0)
-        if self._tickets and self._rows + n > self._limits.rows:
-            raise Overloaded(retry_after=max(1.0, self.backlog_seconds))
         program = model.program(capability)
-        cost = self.predicted_seconds(model, capability, n, steps)
-        ticket = Ticket(model, self._loop.create_future(), deadline, n, cost)
+        flow = self._flow(errand.client)
+        now = self._clock()
+        ticket = Ticket(
+            model,
+            flow,
+            errand,
+            self._loop.create_future(),
+            n,
+            n * self._row_bytes.get((model.digest, capability), _BYTES_UNKNOWN),
+            self._shared_seconds(model, capability, n, steps),
+            capability,
+        )
+        if self._tickets:
+            self._refuse_too_much(ticket, now)
         size = n
         if n > 1:
             size = min(self._cost(model, name).rows_within(self._limits.run_seconds) for name in program.graphs)
@@ -238,23 +261,56 @@ class Scheduler:
         ticket.open_cohorts = len(ticket.cohorts)
         self._tickets.add(ticket)
         self._idle.clear()
-        self._rows += n
-        self._backlog += cost
+        self._flows[flow.client] = flow
+        self._backlog.add(ticket, now)
         for cohort in ticket.cohorts:
             self._enqueue(cohort)
         ticket.future.add_done_callback(lambda _: self._end(ticket))
         self._wake.set()
         return ticket.future
 
+    def _refuse_too_much(self, ticket: Ticket, now: float) -> None:
+        backlog, limits = self._backlog, self._limits
+        over = max(
+            (backlog.rows + ticket.n - limits.rows) / backlog.rows,
+            (backlog.bytes + ticket.bytes - limits.bytes) / backlog.bytes,
+        )
+        if over > 0.0:
+            raise Overloaded(retry_after=min(over, 1.0) * backlog.seconds)
+        if ticket.errand.deadline is not None:
+            late = now + backlog.seconds_until(ticket.flow, ticket.work) - ticket.errand.deadline
+            if late > 0.0:
+                raise Overloaded(retry_after=late)
+
+    def _shared_seconds(self, model: LoadedModel, capability: Capability, n: int, steps: ArrayLike | None) -> float:
+        """Predicted seconds of compute for n rows that share full runs with others."""
+        program = model.program(capability)
+        mean_steps = program.steps.default if steps is None else float(np.asarray(steps).mean())
+        if program.done is not None:
+            # Until rows have shown when they end, a refusal for want of time would be a guess.
+            mean_steps = min(mean_steps, self._early_ends.get((model.digest, capability), 1.0))
+        longest = self._limits.run_seconds
+        total = self._cost(model, program.step).shared_row_seconds(longest) * mean_steps
+        for graph in (program.init, program.final):
+            if graph is not None:
+                total += self._cost(model, graph).shared_row_seconds(longest)
+        return total * n
+
     def _end(self, ticket: Ticket) -> None:
         if ticket in self._tickets:
             self._tickets.discard(ticket)
-            self._rows -= ticket.n
-            self._backlog = self._backlog - ticket.cost if self._tickets else 0.0
+            self._backlog.remove(ticket)
+            for batch in ticket.running:
+                batch.stop_if_useless()
+            if not ticket.flow.tickets:
+                for lane in list(ticket.flow.waiting):
+                    lane.drop(ticket.flow)
+                    self._retire(lane)
             if not self._tickets:
+                self._flows.clear()
                 self._idle.set()
 
-    # -- lanes ---------------------------------------------------------------------------------------------------
+    # -- lanes and flows -----------------------------------------------------------------------------------------
 
     def _cost(self, model: LoadedModel, graph: str) -> CostModel:
         key = (model.digest, graph)
@@ -267,6 +323,20 @@ class Scheduler:
         """Drop what is known of the costs of a model that is no longer served."""
         for graph in model.graphs:
             self._costs.pop((model.digest, graph), None)
+        for capability in model.manifest.capabilities:
+            self._row_bytes.pop((model.digest, capability), None)
+            self._early_ends.pop((model.digest, capability), None)
+
+    def _flow(self, client: str) -> Flow:
+        """The client's flow; one that was idle starts at the present at the earliest: idling earns no credit."""
+        flow = self._flows.get(client) or Flow(client, 0.0)
+        if not flow.tickets:
+            flow.virtual = max(flow.virtual, self._present())
+        return flow
+
+    def _present(self) -> float:
+        """The virtual time of the client who has used least, of those who have work here."""
+        return min((flow.virtual for flow in self._flows.values() if flow.tickets), default=self._virtual)
 
     def _enqueue(self, cohort: Cohort) -> None:
         graph = cohort.rows.graph
@@ -275,45 +345,63 @@ class Scheduler:
         key = (model.digest, graph)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = Lane(model, graph, model.graphs[graph], self._cost(model, graph), self._virtual)
+            virtual = min((lane.virtual for lane in self._lanes.values()), default=self._lane_virtual)
+            lane = Lane(model, graph, model.graphs[graph], self._cost(model, graph), virtual)
+            lane.on_cpu = "/cpu/" in model.profile
             self._lanes[key] = lane
-        lane.waiting.append(cohort)
-        lane.rows += cohort.rows.count
+        self._arrivals += 1
+        lane.push(self._arrivals, cohort)
 
-    def _choose(self, *, inline_only: bool) -> tuple[Lane, bool] | None:
-        """The lane whose turn it is, and whether its next run is inline."""
-        best: tuple[Lane, bool] | None = None
-        for lane in self._lanes.values():
-            if not lane.waiting or (best is not None and best[0].virtual <= lane.virtual):
+    def _choose(self) -> tuple[Flow, Lane, bool] | None:
+        """Whose turn it is, for which graph, and whether that run is inline."""
+        best: tuple[Flow, Lane, bool] | None = None
+        for flow in self._flows.values():
+            if not flow.waiting or (best is not None and best[0].virtual <= flow.virtual):
                 continue
-            inline = self._is_inline(lane)
-            if inline or (not inline_only and self._free_threads > 0):
-                best = (lane, inline)
+            first: tuple[int, float] | None = None
+            for lane, heap in flow.waiting.items():
+                rank = (heap[0][0], lane.virtual)
+                if first is not None and first <= rank:
+                    continue
+                inline = self._is_inline(lane)
+                if inline or self._free_threads > 0:
+                    first = rank
+                    best = (flow, lane, inline)
         return best
 
     def _is_inline(self, lane: Lane) -> bool:
-        if "/cpu/" not in lane.model.profile:
+        if not lane.on_cpu:
             return False
         # One row too many for the loop's own thread: a thread then takes as many as a run may hold.
         return lane.cost.seconds(lane.rows) <= self._limits.inline_seconds
 
-    def _take(self, lane: Lane) -> list[Cohort]:
+    def _take(self, flow: Flow, lane: Lane) -> list[Cohort]:
+        """Cohorts for the next run of a lane, the first of them the flow's."""
         most = lane.cost.rows_within(self._limits.run_seconds)
+        row_seconds = lane.cost.seconds(min(lane.rows, most)) / min(lane.rows, most)
+        self._virtual = max(self._virtual, flow.virtual)
+        self._lane_virtual = max(self._lane_virtual, lane.virtual)
         now = self._clock()
         batch: list[Cohort] = []
         rows = 0
-        while lane.waiting and (not batch or rows + lane.waiting[0].rows.count <= most):
-            cohort = lane.waiting.popleft()
-            lane.rows -= cohort.rows.count
+        while True:
+            cohort = lane.pop(flow)
             ticket = cohort.ticket
             if ticket.future.done():
-                continue  # answered, failed or its caller gone
-            if ticket.deadline is not None and now >= ticket.deadline:
+                pass  # answered, failed or its caller gone
+            elif ticket.errand.deadline is not None and now >= ticket.errand.deadline:
                 ticket.future.set_exception(DeadlineExceeded())
-                continue
-            batch.append(cohort)
-            rows += cohort.rows.count
-        return batch
+            else:
+                count = cohort.rows.count
+                batch.append(cohort)
+                rows += count
+                flow.virtual += count * row_seconds
+            if not lane.flows:
+                return batch
+            if len(lane.flows) > 1 or flow not in lane.flows:
+                flow = min(lane.flows, key=_virtual)
+            if batch and rows + flow.waiting[lane][0][2].rows.count > most:
+                return batch
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -327,29 +415,33 @@ class Scheduler:
     def _tick(self) -> bool:
         """Start what can be started; True if inline work is left for the next tick."""
         spent, ran = 0.0, False
-        while (choice := self._choose(inline_only=False)) is not None:
-            lane, inline = choice
+        while (choice := self._choose()) is not None:
+            flow, lane, inline = choice
             if inline and ran and spent >= self._limits.tick_seconds:
                 return True
-            self._virtual = max(self._virtual, lane.virtual)
-            batch = self._take(lane)
-            if not batch:
+            cohorts = self._take(flow, lane)
+            if not cohorts:
                 self._retire(lane)
             elif inline:
                 lane.running += 1
                 ran = True
-                spent += self._finish(lane, batch, *execute(lane.session, batch))
+                spent += self._finish(lane, cohorts, *execute(lane.session, cohorts))
             else:
                 lane.running += 1
                 self._free_threads -= 1
-                work = self._loop.run_in_executor(self._executor, execute, lane.session, batch)
+                batch = Batch(cohorts)
+                for cohort in cohorts:
+                    cohort.ticket.running.append(batch)
+                work = self._loop.run_in_executor(self._executor, execute, lane.session, cohorts, batch.options)
                 work.add_done_callback(partial(self._back, lane, batch))
         return False
 
-    def _back(self, lane: Lane, batch: list[Cohort], done: asyncio.Future[tuple[float, Any]]) -> None:
+    def _back(self, lane: Lane, batch: Batch, done: asyncio.Future[tuple[float, Any]]) -> None:
         self._free_threads += 1
+        for cohort in batch.cohorts:
+            cohort.ticket.running.remove(batch)
         if not done.cancelled():
-            self._finish(lane, batch, *done.result())
+            self._finish(lane, batch.cohorts, *done.result())
         self._wake.set()
 
     def _finish(self, lane: Lane, batch: list[Cohort], seconds: float, outcome: Env | Exception) -> float:
@@ -363,13 +455,25 @@ class Scheduler:
                 if not cohort.ticket.future.done():
                     cohort.ticket.future.set_exception(outcome)
         else:
+            predicted = lane.cost.seconds(rows)
             lane.cost.observe(rows, seconds)
+            row_work = lane.cost.shared_row_seconds(self._limits.run_seconds)
             start = 0
             for cohort in batch:
-                stop = start + cohort.rows.count
-                part = outcome if len(batch) == 1 else {name: value[start:stop] for name, value in outcome.items()}
+                count = cohort.rows.count
+                part = outcome
+                if len(batch) > 1:
+                    part = {name: value[start : start + count] for name, value in outcome.items()}
+                self._backlog.done(cohort.ticket, count * row_work)
+                cohort.ticket.row_runs += count
                 self._advance(cohort, part)
-                start = stop
+                start += count
+            if self._backlog.ran(predicted, self._clock()):
+                # Who has nothing here and has used no more than others need not be remembered.
+                present = self._present()
+                for client, flow in list(self._flows.items()):
+                    if not flow.tickets and flow.virtual <= present:
+                        del self._flows[client]
         self._retire(lane)
         return seconds
 
@@ -379,6 +483,8 @@ class Scheduler:
             return
         try:
             cohort.rows.accept(outputs)
+            if ticket.errand.watch is not None:
+                ticket.errand.watch(ticket.model, [part.rows for part in ticket.cohorts])
         except Exception as error:  # a row that has not converged, or a graph that wrote what it should not
             ticket.future.set_exception(error)
             return
@@ -387,8 +493,15 @@ class Scheduler:
             return
         ticket.open_cohorts -= 1
         if not ticket.open_cohorts:
+            if ticket.model.program(ticket.capability).done is not None:
+                key, steps = (ticket.model.digest, ticket.capability), ticket.row_runs / ticket.n
+                self._early_ends[key] = 0.9 * self._early_ends.get(key, steps) + 0.1 * steps
             ticket.future.set_result(join([part.rows.result() for part in ticket.cohorts]))
 
     def _retire(self, lane: Lane) -> None:
-        if not lane.waiting and not lane.running:
+        if not lane.flows and not lane.running:
             self._lanes.pop((lane.model.digest, lane.graph), None)
+
+
+def _virtual(flow: Flow) -> float:
+    return flow.virtual

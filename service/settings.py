@@ -136,6 +136,12 @@ class Settings(BaseSettings):
     max_rows_in_flight: int = Field(
         default=200_000, ge=1, description="Rows waiting or running at once; beyond it 503 with `Retry-After`."
     )
+    max_row_bytes_in_flight: int = Field(
+        default=2048 * MIB,
+        ge=MIB,
+        description="Memory of the rows waiting or running at once, states between steps included, in bytes; beyond it "
+        "503 with `Retry-After`.",
+    )
     default_timeout_ms: int = Field(
         default=30_000,
         ge=1,

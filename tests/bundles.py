@@ -1,6 +1,7 @@
 """Bundles small enough to check by hand, made of real ONNX graphs, for tests that need some model and no training.
 
 ``affine`` answers ``log_prob`` in one shot: a diagonal normal law, its weights inside the graph or beside it.
+``slow`` answers ``log_prob`` too, and takes its time.
 ``counter`` answers ``sample`` in up to five steps: it counts up from (seed, row) and ends early, by the row.
 """
 
@@ -19,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from contract.bundle import CARD, GOLDENS, MANIFEST, Bundle, write_arrays, write_bundle
 from contract.digest import sha256
 
-__all__ = ["SCALE", "affine", "counter", "graph_bytes", "log_prob_of", "overwrite", "sample_of", "write"]
+__all__ = ["SCALE", "affine", "counter", "graph_bytes", "log_prob_of", "overwrite", "sample_of", "slow", "write"]
 
 SCALE = np.array([0.5, 2.0])
 CAPABILITIES = ("sample", "latent", "decode", "encode", "log_prob", "score")
@@ -122,6 +123,35 @@ def affine(
         "outputs": [{"name": "log_prob", "dtype": "float64", "kind": "exact", "units": "nats"}],
     }
     return _parts(name, version, {"log_prob": program}, ["log_prob"], files, weights=WEIGHTS if beside else None)
+
+
+def slow(name: str = "slow", version: int = 1, *, iterations: int = 2000) -> Parts:
+    """``log_prob`` is the sum of a row, after some milliseconds an iteration that change nothing."""
+    double = TensorProto.DOUBLE
+    wide = np.array([2000, 2000])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["wide"], ["zeros"], value=numpy_helper.from_array(np.zeros(1))),
+        helper.make_node("EyeLike", ["zeros"], ["same"], dtype=double),
+        helper.make_node("MatMul", ["x", "ones"], ["h0"]),
+        *(helper.make_node("MatMul", [f"h{i}", "same"], [f"h{i + 1}"]) for i in range(iterations)),
+        helper.make_node("ReduceMean", [f"h{iterations}", "axis"], ["log_prob"], keepdims=0),
+    ]
+    initializers = [
+        numpy_helper.from_array(wide, "wide"),
+        numpy_helper.from_array(np.ones((2, 2000)), "ones"),
+        numpy_helper.from_array(np.array([1]), "axis"),
+    ]
+    x = np.array([[1.0, 2.0]])
+    files = {
+        "log_prob.onnx": graph_bytes(nodes, {"x": (double, ["n", 2])}, {"log_prob": (double, ["n"])}, initializers),
+        GOLDENS: write_arrays({"log_prob.in.x": x, "log_prob.out.log_prob": x.sum(axis=1)}),
+    }
+    program = {
+        "step": "log_prob",
+        "inputs": [{"name": "x", "dtype": "float64", "shape": [2], "source": "data"}],
+        "outputs": [{"name": "log_prob", "dtype": "float64", "kind": "exact", "units": "nats"}],
+    }
+    return _parts(name, version, {"log_prob": program}, ["log_prob"], files)
 
 
 def counter(name: str = "counter", version: int = 1) -> Parts:

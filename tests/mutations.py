@@ -379,8 +379,12 @@ MUTANTS = [
     *_in(
         "service/scheduler.py",
         "tests/service/test_scheduler.py",
-        callers_get_each_other_s_rows=("                start = stop\n", ""),
-        deadlines_are_not_kept=("now >= ticket.deadline", "False"),
+        callers_get_each_other_s_rows=("                start += count\n", ""),
+        deadlines_are_not_kept=("now >= ticket.errand.deadline", "False"),
+        clients_are_not_charged=("                flow.virtual += count * row_seconds\n", ""),
+        too_late_is_admitted=("            if late > 0.0:", "            if late > 1e9:"),
+        runs_go_on_for_nobody=("                batch.stop_if_useless()\n", "                pass\n"),
+        memory_is_not_bounded=("(backlog.bytes + ticket.bytes - limits.bytes)", "-float(ticket.bytes)"),
     ),
     *_in(
         "service/operations.py",
@@ -423,9 +427,35 @@ MUTANTS = [
         rows_of_any_length=("if left or not width or any(len(row) != width for row in rows):", "if left or not width:"),
     ),
     *_in(
+        "service/api/fast_names.py",
+        "tests/service/test_fast_path.py",
+        body_and_query_may_disagree=("and one != other for one", "and False for one"),
+        any_alpha_is_plain=("or not 0.0 < alpha < 1.0", ""),
+    ),
+    *_in(
+        "service/api/fast.py",
+        "tests/service/test_fast_path.py",
+        an_error_is_left_out_of_npy=('if "standard_error" not in arrays_of(empty):', "if True:"),
+        the_last_of_two_types_counts=("            if given is not None:\n                return None\n", ""),
+        npy_has_the_limit_of_json=("min(settings.max_binary_bytes, _LONGEST_NPY)", "_LONGEST_NPY"),
+    ),
+    *_in(
         "service/web/samples.py",
         "tests/service/test_pages.py",
         pictures_share_one_entity_tag=("{address.seed}|{address.row}|", ""),
+    ),
+    *_in(
+        "service/web/samples.py",
+        "tests/service/test_choices.py",
+        a_tag_forgets_what_was_chosen=("|{address.chosen.query}", ""),
+        a_picture_is_drawn_without_its_label=("condition=dict(chosen.condition)", "condition={}"),
+    ),
+    *_in(
+        "service/web/choices.py",
+        "tests/service/test_choices.py",
+        a_default_that_is_spelt_out_is_a_choice=("if value != defaults[name]", "if True"),
+        bounds_of_a_knob_are_left_to_later=("environment(program, {**address, **knobs.inputs}, 1)", "address"),
+        the_model_s_own_noise_is_shown=("if noise is not None and noise.name not in given:", "if False:"),
     ),
     *_in(
         "service/web/store.py",

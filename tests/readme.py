@@ -119,11 +119,11 @@ def parse_curl(command: str) -> Curl:
     curl = Curl()
     while words:
         word = words.pop(0)
-        if re.fullmatch(r"-[sSfiI]{2,}", word):
+        if re.fullmatch(r"-[sSfiIN]{2,}", word):
             words[:0] = [f"-{letter}" for letter in word[1:]]
             continue
         match word:
-            case "-s" | "--silent" | "-S" | "--show-error":
+            case "-s" | "--silent" | "-S" | "--show-error" | "-N" | "--no-buffer":
                 pass
             case "-i" | "--include":
                 curl.show_headers = True

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from starlette.types import Scope
 
 from runtime.model import LoadedModel
 from service.auth import Caller
+from service.errand import URGENCY, Errand
 from service.errors import OverQuota
 from service.parts import Parts
 
-__all__ = ["admit", "answered", "caller_of", "charge", "note"]
+__all__ = ["account_of", "admit", "answered", "caller_of", "charge", "errand_of", "note"]
+
+_URGENCY = re.compile(rb"(?:^|,)[ \t]*u=([0-7])[ \t]*(?:[;,]|$)")
 
 
 def admit(parts: Parts, scope: Scope) -> None:
@@ -33,6 +37,25 @@ def caller_of(scope: Scope) -> Caller | None:
     """Whose request it is, where that matters."""
     caller: Caller | None = _state(scope).get("caller")
     return caller
+
+
+def errand_of(scope: Scope, deadline: float) -> Errand:
+    """Whose work a request is and how urgent it is among theirs, by the header Priority (RFC 9218).
+
+    A header that cannot be read is as good as none, as the standard has it.
+    """
+    urgency = URGENCY
+    for name, value in scope["headers"]:
+        if name == b"priority" and (found := _URGENCY.search(value)) is not None:
+            urgency = int(found[1])
+    return Errand(deadline, account_of(scope), urgency)
+
+
+def account_of(scope: Scope) -> str:
+    """Whose turn a request takes: the key's, or the address's where nobody is asked for a key."""
+    caller = caller_of(scope)
+    client = scope.get("client")
+    return caller.account if caller is not None else client[0] if client else ""
 
 
 async def charge(parts: Parts, scope: Scope, rows: int) -> dict[str, str]:
@@ -63,7 +86,8 @@ def answered(parts: Parts, scope: Scope, answer_of: LoadedModel, capability: str
     caller = caller_of(scope)
     if caller is not None:
         parts.metrics.answered_to(caller.name, rows)
-    note(scope, model=manifest.name, version=manifest.version, rows=rows, cache=cache)
+    if parts.settings.access_log:
+        note(scope, model=manifest.name, version=manifest.version, rows=rows, cache=cache)
 
 
 def note(scope: Scope, **facts: Any) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from service.api import examples
 from service.api.calls import post
 from service.api.schemas import AnswerHead, AskedAbout, Values
+from service.errand import Errand
 from service.operations import Answer, Operations
 
 __all__ = ["AnomalyScoreAnswer", "AnomalyScoreRequest", "router"]
@@ -59,12 +60,12 @@ class AnomalyScoreAnswer(AnswerHead):
     array_in="rows",
     several_out=True,
 )
-async def anomaly_score(operations: Operations, asked: AnomalyScoreRequest, deadline: float) -> Answer:
+async def anomaly_score(operations: Operations, asked: AnomalyScoreRequest, errand: Errand) -> Answer:
     """Say how strange rows are, with an alarm that keeps its rate.
 
     The p-value is conformal: for rows exchangeable with the calibration rows, P(p <= alpha) <= alpha on average over
     draws of those rows, however good or bad the model is.
     """
     return await operations.anomaly_score(
-        asked.model, asked.version, rows=asked.rows, records=asked.records, alpha=asked.alpha, deadline=deadline
+        asked.model, asked.version, rows=asked.rows, records=asked.records, alpha=asked.alpha, errand=errand
     )

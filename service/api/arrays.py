@@ -10,6 +10,7 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -77,7 +78,15 @@ def read_npy(body: bytes) -> NDArray[Any]:
 
 def _header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether in Fortran order, dtype, and where the numbers start."""
-    file = io.BytesIO(body[: _LONGEST_HEADER + 12])  # beyond the longest header that is read there are only numbers
+    start = 12 if body[6:7] == b"\2" else 10  # its length is four bytes in version 2, and two before
+    length = int.from_bytes(body[8:start], "little")
+    return _parsed(body[: min(start + length, _LONGEST_HEADER + 12)])  # no longer header is read
+
+
+# To parse a header costs more than all the rest, and a client's questions mostly have the same one.
+@lru_cache(maxsize=256)
+def _parsed(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    file = io.BytesIO(header)
     try:
         version = npy.read_magic(file)
         if version not in ((1, 0), (2, 0)):
@@ -112,8 +121,15 @@ def arrays_of(body: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 
 def write_npy(array: NDArray[Any]) -> bytes:
     """An array as an npy file."""
+    return _written_header(array.dtype, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=256)
+def _written_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    if dtype.hasobject:
+        raise ValueError("an array of objects is not written: its bytes are addresses")
     file = io.BytesIO()
-    npy.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
+    npy.write_array_header_1_0(file, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 

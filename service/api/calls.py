@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,12 +18,13 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from contract.capabilities import Capability
-from service.api import codecs, schemas
-from service.api.access import answered, charge, note
+from service.api import codecs, events, schemas
+from service.api.access import answered, charge, errand_of, note
 from service.api.forms import ArrayName, Forms, read_request, write_answer
-from service.api.negotiation import JSON, answer_type, body_type
+from service.api.negotiation import EVENTS, JSON, answer_type, body_type
 from service.api.problems import RATE_LIMITS, ProblemError, responses
 from service.api.query import query_parameters
+from service.errand import Errand
 from service.errors import DeadlineExceeded
 from service.operations import Answer, Operations
 from service.parts import Parts
@@ -63,6 +65,14 @@ REQUEST_HEADERS = [
         "schema": {"type": "integer", "minimum": 1},
     },
     {
+        "name": "Priority",
+        "in": "header",
+        "description": "Urgency among the caller's own requests, from `u=0`, first, to `u=7`, last (RFC 9218); `u=3` "
+        "when absent. Between callers it changes nothing.",
+        "schema": {"type": "string"},
+        "example": "u=7",
+    },
+    {
         "name": "X-Request-Id",
         "in": "header",
         "description": "An id of the caller's choice, for logs; it comes back. One is made up when absent.",
@@ -87,7 +97,7 @@ ANSWER_HEADERS = {
 class UseCase(Protocol[Asked_contra]):
     """A route: hands a validated request to an operation."""
 
-    def __call__(self, operations: Operations, asked: Asked_contra, deadline: float, /) -> Awaitable[Answer]: ...
+    def __call__(self, operations: Operations, asked: Asked_contra, errand: Errand, /) -> Awaitable[Answer]: ...
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ def post(
     array_out: ArrayName | None = None,
     several_out: bool = False,
     picture_out: bool = False,
+    events_out: bool = False,
 ) -> Callable[[UseCase[Asked]], UseCase[Asked]]:
     """Register a use case under a path, with its OpenAPI description.
 
@@ -129,8 +140,9 @@ def post(
         array_out: the member of the answer that may be sent as an npy file.
         several_out: whether the answer may have several arrays, which are sent as an npz file.
         picture_out: whether rows may be sent as a PNG, where they are pictures.
+        events_out: whether progress may be sent as events while the answer is made.
     """
-    forms = Forms(array_in, array_out, several_out, picture_out)
+    forms = Forms(array_in, array_out, several_out, picture_out, events_out)
 
     def register(use: UseCase[Asked]) -> UseCase[Asked]:
         call = _Call(capability, takes, forms, use)
@@ -160,7 +172,7 @@ def post(
             openapi_extra={
                 "parameters": [*query_parameters(takes), *REQUEST_HEADERS],
                 "requestBody": {
-                    "required": True,
+                    "required": not forms.body_optional,
                     "content": {
                         JSON: {
                             "schema": {"$ref": f"#/components/schemas/{takes.__name__}"},
@@ -180,23 +192,29 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
     parts = parts_of(request)
     require_started(parts)
     wanted = answer_type(request.headers, call.forms.answers)
-    given = body_type(request.headers, call.forms.bodies)
+    query: bytes = request.scope["query_string"]
+    given = body_type(request.headers, call.forms.bodies, may_be_absent=call.forms.body_optional and bool(query))
     seconds = timeout_of(request, parts)
-    deadline = time.perf_counter() + seconds
+    errand = errand_of(request.scope, time.perf_counter() + seconds)
     limit = parts.settings.max_json_bytes if given == JSON else parts.settings.max_binary_bytes
     try:
         with parts.budget.reserve() as room:
             async with asyncio.timeout(seconds):
                 body = await codecs.read_body(request, limit, room)
-                asked, n = read_request(body, given, request.scope["query_string"], call.takes, call.forms)
+                asked, n = read_request(body, given, query, call.takes, call.forms)
                 if len(body) > codecs.PIECE_BYTES:
                     await asyncio.sleep(0)  # parsing held the event loop, and reading the rows will again
                 del body
                 note(request.scope, model=asked.model, rows=n)
                 call.forms.check_asked(parts.catalogue, wanted, asked, n)
                 standing = await charge(parts, request.scope, n)
+                if wanted == EVENTS:
+                    feed = events.Feed(parts, request, call.capability, asked, n)
+                    with DisconnectWatch(request.receive):
+                        return await feed.answer(partial(call.use, parts.operations, asked), errand, standing)
                 with DisconnectWatch(request.receive):
-                    answer = await call.use(parts.operations, asked, deadline)
+                    operations = parts.operations if wanted == JSON else parts.operations.raw
+                    answer = await call.use(operations, asked, errand)
                 content, media_type, said = await write_answer(answer, wanted, call.forms, request.headers)
     except TimeoutError:
         raise DeadlineExceeded(f"the answer was not ready within {seconds * 1000:.0f} ms") from None

@@ -10,6 +10,7 @@ from pydantic import Field
 from service.api import examples
 from service.api.calls import post
 from service.api.schemas import AnswerHead, Asked, AskedAbout, Condition, Nested, UsedCondition
+from service.errand import Errand
 from service.operations import Answer, Operations
 
 __all__ = ["DecodeAnswer", "DecodeRequest", "EncodeAnswer", "EncodeRequest", "router"]
@@ -65,7 +66,7 @@ class DecodeAnswer(AnswerHead):
     array_in="rows",
     array_out="codes",
 )
-async def encode(operations: Operations, asked: EncodeRequest, deadline: float) -> Answer:
+async def encode(operations: Operations, asked: EncodeRequest, errand: Errand) -> Answer:
     """Give the codes of rows.
 
     What a code is depends on the family: a flow's is the point of its base law that the row is the image of.
@@ -76,7 +77,7 @@ async def encode(operations: Operations, asked: EncodeRequest, deadline: float) 
         rows=asked.rows,
         records=asked.records,
         condition=asked.condition,
-        deadline=deadline,
+        errand=errand,
     )
 
 
@@ -90,11 +91,11 @@ async def encode(operations: Operations, asked: EncodeRequest, deadline: float) 
     array_in="codes",
     array_out="rows",
 )
-async def decode(operations: Operations, asked: DecodeRequest, deadline: float) -> Answer:
+async def decode(operations: Operations, asked: DecodeRequest, errand: Errand) -> Answer:
     """Give the rows of codes.
 
     Where codes are a bijection of rows, this undoes /encode, to rounding.
     """
     return await operations.decode(
-        asked.model, asked.version, codes=asked.codes, condition=asked.condition, deadline=deadline
+        asked.model, asked.version, codes=asked.codes, condition=asked.condition, errand=errand
     )

@@ -1,22 +1,24 @@
 """The fast path: plain questions about rows, answered ahead of the framework.
 
 The framework's own way costs some hundred microseconds a request, more than many a model. A plain question, which is
-most of them, is read, asked and answered here with the same parts; whatever is out of the ordinary (another format, a
-parameter, a wrong value, a cache worth asking, work long enough to be watched) goes the ordinary way with its body
-untouched, so that each rule and each error message exists once. A test sends every request down both ways.
+most of them, is read, asked and answered here with the same parts, its rows and its answer in JSON or npy; whatever is
+out of the ordinary (another format, a parameter, a wrong value, a cache worth asking, work long enough to be watched)
+goes the ordinary way with its body untouched, so that each rule and each error message exists once. A test sends every
+request down both ways.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,38 +28,82 @@ from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
 from service.answers import log_prob_answer, score_answer
-from service.api.access import admit, answered, charge
+from service.api.access import account_of, admit, answered, charge
+from service.api.anomaly_score import AnomalyScoreRequest
+from service.api.arrays import arrays_of, metadata, read_npy, write_npy
 from service.api.codecs import dump
 from service.api.edge import edge_headers, log_request
-from service.api.fast_json import LARGE, Question, read_large, read_small
-from service.api.negotiation import JSON
+from service.api.fast_json import LARGE, read_large, read_small
+from service.api.fast_names import NOTHING, Question, both, in_query
+from service.api.log_prob import LogProbRequest
+from service.api.negotiation import JSON, NPY
+from service.api.problems import ProblemError
+from service.api.schemas import AskedAbout
+from service.errand import Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded, OverQuota, Unauthorised, UnknownModel
 from service.parts import Parts
+from service.reading import PIECE
 
 __all__ = ["FastPath"]
 
 log = structlog.get_logger("nonesuch.http")
 
-ROUTES: dict[str, Capability] = {"/log_prob": "log_prob", "/anomaly-score": "score"}
 ALPHA = 0.05
 
-_JSON = JSON.encode()
+_JSON, _NPY = JSON.encode(), NPY.encode()
 
 # Headers that change what is asked or who asks; all others mean nothing here.
-_CARE = frozenset({b"content-encoding", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
+_CARE = frozenset({b"content-encoding", b"priority", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
 
-_MODEL_ALONE = re.compile(rb"model=([a-z0-9-]{1,63})")
+# A longer npy file has more numbers than are checked at once, or wider ones than it needs.
+_LONGEST_NPY = 8 * PIECE + 128
 
 LONG_SECONDS = 0.02
 """Work predicted to take longer is watched for its client's leaving and its deadline, which the ordinary way does."""
 
 
+class _Route(NamedTuple):
+    """A call that has a fast path, and which types its answer may have."""
+
+    capability: Capability
+    takes: type[AskedAbout]
+    gives: tuple[bytes, ...]
+
+
+ROUTES = {
+    "/log_prob": _Route("log_prob", LogProbRequest, (_JSON, _NPY)),
+    "/anomaly-score": _Route("score", AnomalyScoreRequest, (_JSON,)),
+}
+
+
+class _Head(NamedTuple):
+    """What the headers of a plain question say: how long its body is, and the types of body and answer."""
+
+    length: int
+    given: bytes
+    wanted: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a question to one model needs to know, looked up once."""
+    """What a question to one model needs to know, looked up once.
+
+    Attributes:
+        said: what an npy answer says in its headers, the same for all; None where the answer is no single array.
+    """
 
     program: Program
     support: Support
+    said: tuple[tuple[bytes, bytes], ...] | None
+
+
+class _Answer(NamedTuple):
+    """An answer, and what it was about."""
+
+    rows: int
+    model: LoadedModel
+    content: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
 
 
 class FastPath:
@@ -75,7 +121,7 @@ class FastPath:
         self._app = app
         self._parts = parts
         self._plans: dict[Capability, WeakKeyDictionary[LoadedModel, _Plan | None]] = {
-            capability: WeakKeyDictionary() for capability in ROUTES.values()
+            route.capability: WeakKeyDictionary() for route in ROUTES.values()
         }
         self.answered = 0
         parts.metrics.gauge(
@@ -85,10 +131,10 @@ class FastPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        capability = ROUTES.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        length = _plain_length(scope["headers"]) if capability is not None else None
+        route = ROUTES.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        head = _plain_head(scope["headers"], route.gives) if route is not None else None
         parts = self._parts
-        if capability is None or length is None or not self._open(length):
+        if route is None or head is None or not self._open(head):
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -97,17 +143,16 @@ class FastPath:
         except Unauthorised:
             await self._app(scope, receive, send)
             return
-        with parts.budget.reserve(length):
-            body, messages = await _read(receive, length)
+        with parts.budget.reserve(head.length):
+            body, messages = await _read(receive, head.length)
             try:
-                answer = await self._answer(capability, scope, body, started) if body is not None else None
+                answer = await self._answer(route, head, scope, body, started) if body is not None else None
             except Exception:  # out here nobody would turn it into an answer; the ordinary way does, whatever it is
                 log.exception("the fast path failed", path=scope["path"])
                 answer = None
         if answer is None:
             await self._app(scope, _again(messages, receive), send)
             return
-        rows, model, content, standing = answer
         self.answered += 1
         request_id = os.urandom(16).hex()
         await send(
@@ -116,45 +161,50 @@ class FastPath:
                 "status": 200,
                 "headers": [
                     (b"nonesuch-cache", b"bypass"),
-                    (b"nonesuch-digest", model.digest.encode()),
-                    *((name.lower().encode(), value.encode()) for name, value in standing.items()),
-                    (b"content-length", b"%d" % len(content)),
-                    (b"content-type", _JSON),
+                    (b"nonesuch-digest", answer.model.digest.encode()),
+                    *answer.headers,
+                    (b"content-length", b"%d" % len(answer.content)),
+                    (b"content-type", head.wanted),
                     *edge_headers(request_id),
                 ],
             }
         )
-        await send({"type": "http.response.body", "body": content})
-        answered(parts, scope, model, capability, rows, "bypass")
+        await send({"type": "http.response.body", "body": answer.content})
+        answered(parts, scope, answer.model, route.capability, answer.rows, "bypass")
         seconds = time.perf_counter() - started
         parts.metrics.request(scope["path"], "POST", 200, seconds)
         if parts.settings.access_log:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 log_request(scope, scope["path"], 200, seconds)
 
-    def _open(self, length: int) -> bool:
-        parts = self._parts
-        return parts.catalogue.ready and length <= parts.settings.max_json_bytes and parts.budget.has_room(length)
+    def _open(self, head: _Head) -> bool:
+        parts, settings = self._parts, self._parts.settings
+        most = settings.max_json_bytes if head.given == _JSON else min(settings.max_binary_bytes, _LONGEST_NPY)
+        return parts.catalogue.ready and head.length <= most and parts.budget.has_room(head.length)
 
-    async def _answer(
-        self, capability: Capability, scope: Scope, body: bytes, started: float
-    ) -> tuple[int, LoadedModel, bytes, dict[str, str]] | None:
-        """(rows, model, content, headers), or None where the question is not plain after all."""
-        parts = self._parts
+    async def _read(self, given: bytes, body: bytes) -> Question | None:
+        """The question in a body, or None where there may be more to it."""
+        if given == _NPY:
+            return _read_array(body)
         if len(body) < LARGE:
-            question = read_small(body)
-        else:
-            question = await asyncio.get_running_loop().run_in_executor(self._readers, read_large, body)
-        asked = _with_query(question, scope["query_string"]) if question is not None else None
-        if question is None or asked is None:
+            return read_small(body)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read_large, body)
+
+    async def _answer(self, route: _Route, head: _Head, scope: Scope, body: bytes, started: float) -> _Answer | None:
+        """The answer, or None where the question is not plain after all."""
+        parts, capability = self._parts, route.capability
+        question = await self._read(head.given, body)
+        query = in_query(scope["query_string"], route.takes)
+        named = both(question.named, query) if question is not None and query is not None else None
+        if question is None or named is None or named.model is None:
             return None
-        name, version, alpha = asked
+        alpha = named.alpha
         if (alpha is not None) > (capability == "score"):
             return None
         try:
-            model = parts.catalogue.get(name, version)
+            model = parts.catalogue.get(named.model, named.version)
             plan = self._plan(model, capability)
-            if plan is None:
+            if plan is None or (head.wanted == _NPY and plan.said is None):
                 return None
             x = plan.support.read(question.rows)
         except (UnknownModel, InputError):
@@ -167,16 +217,19 @@ class FastPath:
             standing = await charge(parts, scope, n)
         except OverQuota:
             return None
-        deadline = started + parts.settings.default_timeout_ms / 1000.0
+        errand = Errand(started + parts.settings.default_timeout_ms / 1000.0, account_of(scope))
         try:
-            outputs = await parts.scheduler.submit(model, capability, {"x": x}, n, deadline=deadline)
+            outputs = await parts.scheduler.submit(model, capability, {"x": x}, n, errand=errand)
         except (Overloaded, Draining, DeadlineExceeded):
             return None
         if capability == "log_prob":
             answer = log_prob_answer(model, plan.program, outputs)
         else:
             answer = score_answer(model, plan.program, outputs, ALPHA if alpha is None else alpha)
-        return n, model, dump(answer), standing
+        said = tuple((name.lower().encode(), value.encode()) for name, value in standing.items())
+        if head.wanted == _NPY and plan.said is not None:
+            return _Answer(n, model, write_npy(answer["log_prob"]), (*plan.said, *said))
+        return _Answer(n, model, dump(answer), said)
 
     def _plan(self, model: LoadedModel, capability: Capability) -> _Plan | None:
         """What is known of a capability; None where the model lacks it, or it takes more than rows."""
@@ -184,21 +237,53 @@ class FastPath:
         if model not in plans:
             program = model.manifest.capabilities.get(capability)
             plain = program is not None and program.steps.fixed and [part.name for part in program.inputs] == ["x"]
-            plans[model] = _Plan(program, model.manifest.support) if plain and program is not None else None
+            plans[model] = _made_plan(model, capability, program) if plain and program is not None else None
         return plans[model]
 
 
-def _plain_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """The length of the body, where the headers ask for nothing out of the ordinary."""
-    length = kind = None
+def _made_plan(model: LoadedModel, capability: Capability, program: Program) -> _Plan:
+    said = None
+    if capability == "log_prob":
+        # Of a plain question all that is said beside the numbers is the same, whatever they are.
+        empty = log_prob_answer(model, program, {part.name: np.empty(0, part.dtype) for part in program.outputs})
+        if "standard_error" not in arrays_of(empty):
+            headers = {name.lower().encode(): value.encode() for name, value in metadata(empty).items()}
+            headers.pop(b"nonesuch-digest")  # every answer has it
+            said = tuple(headers.items())
+    return _Plan(program, model.manifest.support, said)
+
+
+def _read_array(body: bytes) -> Question | None:
+    """The rows in an npy file, as for any other request; what else there is to say, the query string says."""
+    try:
+        rows = read_npy(body)
+    except ProblemError:
+        return None
+    return Question(NOTHING, rows) if rows.size <= PIECE else None
+
+
+def _plain_head(headers: Iterable[tuple[bytes, bytes]], gives: tuple[bytes, ...]) -> _Head | None:
+    """Length and types, where the headers ask for nothing out of the ordinary."""
+    length = given = accept = None
     for name, value in headers:
         if name == b"content-length":
-            length = int(value) if value.isdigit() and len(value) < 10 else None
+            if length is not None or not value.isdigit() or len(value) >= 10:
+                return None
+            length = int(value)
         elif name == b"content-type":
-            kind = value
-        elif (name == b"accept" and value not in (b"*/*", _JSON)) or name in _CARE:
+            if given is not None:
+                return None
+            given = value
+        elif name == b"accept":
+            if accept is not None:
+                return None
+            accept = value
+        elif name in _CARE:
             return None
-    return length if kind == _JSON else None
+    wanted = _JSON if accept is None or accept == b"*/*" else accept
+    if length is None or given not in (_JSON, _NPY) or wanted not in gives:
+        return None
+    return _Head(length, given, wanted)
 
 
 async def _read(receive: Receive, length: int) -> tuple[bytes | None, list[Message]]:
@@ -222,14 +307,3 @@ def _again(messages: list[Message], receive: Receive) -> Receive:
         return next(waiting, None) or await receive()
 
     return again
-
-
-def _with_query(question: Question, query: bytes) -> tuple[str, int | None, float | None] | None:
-    """Model, version and alpha of a question, the model from body or query; None if there is more to them."""
-    name = question.model
-    if query:
-        found = _MODEL_ALONE.fullmatch(query)
-        if found is None or name is not None:
-            return None
-        name = found[1].decode()
-    return (name, question.version, question.alpha) if name is not None else None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
+from service.api.fast_names import Question, plain
 
 simdjson: Any
 try:
@@ -22,29 +23,10 @@ try:
 except ImportError:  # no wheel for this platform: large bodies then go the ordinary way
     simdjson = None
 
-__all__ = ["LARGE", "Question", "read_large", "read_small"]
+__all__ = ["LARGE", "read_large", "read_small"]
 
 LARGE = 16_384
 """Bytes from which a body is read in another thread, by simdjson."""
-
-_NAME = 63  # the longest name of a model
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A plain question.
-
-    Attributes:
-        model: name of the model, if the body names one.
-        version: version asked for, if the body names one.
-        alpha: false-alarm rate asked for, if the body names one.
-        rows: numbers, [n, …], not yet held against any support.
-    """
-
-    model: str | None
-    version: int | None
-    alpha: float | None
-    rows: NDArray[Any]
 
 
 def read_small(body: bytes) -> Question | None:
@@ -107,14 +89,5 @@ def _question(fields: Mapping[str, Any], rows: NDArray[Any]) -> Question | None:
     """The question, where every field is one that is known, of the type that the request model asks for."""
     if rows.dtype.kind not in "fi" or rows.ndim < 2 or not len(rows):
         return None
-    model, version, alpha = fields.get("model"), fields.get("version"), fields.get("alpha")
-    known = (model is not None) + (version is not None) + (alpha is not None)
-    if known != len(fields):
-        return None  # a field that is unknown, or null
-    if model is not None and (type(model) is not str or not 0 < len(model) <= _NAME):
-        return None
-    if version is not None and (type(version) is not int or version < 1):
-        return None
-    if alpha is not None and (type(alpha) is not float or not 0.0 < alpha < 1.0):
-        return None
-    return Question(model, version, alpha, rows)
+    named = plain(fields)
+    return Question(named, rows) if named is not None else None

@@ -12,14 +12,14 @@ from starlette.datastructures import Headers
 from runtime.picture import is_picture
 from service.api import codecs, schemas
 from service.api.arrays import arrays_of, metadata, read_npy, write_npy, write_npz
-from service.api.negotiation import JSON, NPY, NPZ, PNG, choose
+from service.api.negotiation import EVENTS, JSON, NPY, NPZ, PNG, choose
 from service.api.pictures import draw, most_on_sheet
 from service.api.problems import ProblemError
 from service.api.query import merge, read_query
 from service.catalogue import Catalogue
 from service.operations import Answer
 
-__all__ = ["ArrayName", "Forms", "read_request", "write_answer"]
+__all__ = ["EVENTS_IN_WORDS", "ArrayName", "Forms", "read_request", "write_answer"]
 
 ArrayName = Literal["rows", "codes", "log_prob"]
 Asked = TypeVar("Asked", bound=schemas.Asked)
@@ -36,16 +36,28 @@ class Forms:
     array_out: ArrayName | None = None
     several_out: bool = False
     picture_out: bool = False
+    events_out: bool = False
 
     @cached_property
     def bodies(self) -> tuple[str, ...]:
         """Types of body that are taken."""
         return (JSON, NPY) if self.array_in else (JSON,)
 
+    @property
+    def body_optional(self) -> bool:
+        """Whether the query string can say everything, so that a body need not come."""
+        return self.array_in is None
+
     @cached_property
     def answers(self) -> tuple[str, ...]:
         """Types of answer that are given, the preferred one first."""
-        offered = ((True, JSON), (self.array_out, NPY), (self.several_out, NPZ), (self.picture_out, PNG))
+        offered = (
+            (True, JSON),
+            (self.array_out, NPY),
+            (self.several_out, NPZ),
+            (self.picture_out, PNG),
+            (self.events_out, EVENTS),
+        )
         return tuple(media_type for offer, media_type in offered if offer)
 
     def check_asked(self, catalogue: Catalogue, wanted: str, asked: schemas.Asked, n: int) -> None:
@@ -53,8 +65,16 @@ class Forms:
 
         Raises:
             UnknownModel.
-            ProblemError: 406 for pictures of rows that are none, 422 for more of them than fit one.
+            ProblemError: 406 for pictures of rows that are none, 422 for more of them than fit one, or for previews
+                that nobody could be sent.
         """
+        if wanted != EVENTS and getattr(asked, "previews", None):
+            raise ProblemError(
+                "invalid-request",
+                f"previews come as events, which the request does not want; send Accept: {EVENTS}",
+                field="previews",
+                expected=f"no previews, or Accept: {EVENTS}",
+            )
         if wanted != PNG:
             return
         support = catalogue.get(asked.model, asked.version).manifest.support
@@ -92,7 +112,17 @@ class Forms:
             NPZ: "Every array of the JSON answer by its name, as an npz file; the rest comes as headers `Nonesuch-…`.",
             PNG: "The rows as a picture, where they are pictures; several as a sheet, line by line.",
         }
-        return {media_type: {"schema": _bytes(words[media_type])} for media_type in self.answers if media_type != JSON}
+        described = {name: {"schema": _bytes(words[name])} for name in self.answers if name in words}
+        if self.events_out:
+            described[EVENTS] = {"schema": {"type": "string", "description": EVENTS_IN_WORDS}}
+        return described
+
+
+EVENTS_IN_WORDS = (
+    "Server-sent events while the rows are drawn, JSON each: `progress` with `done`, a share of the steps of all rows, "
+    "and `seconds`, since the start; `preview` with `steps` and the `rows` as they stand, for each number of steps in "
+    "`previews`; at the end `result`, the JSON answer, or `problem`, the problem document."
+)
 
 
 def _bytes(words: str) -> dict[str, Any]:
@@ -114,7 +144,7 @@ def read_request(body: bytes, given: str, query: bytes, takes: type[Asked], form
         array = read_npy(body)
         asked = _with_hint({**read_query(query, takes), forms.array_in: _PLACEHOLDER}, takes)
         return asked.model_copy(update={forms.array_in: array}), len(array)
-    value = codecs.load(body)
+    value = codecs.load(body) if body or not query or not forms.body_optional else {}
     if query and isinstance(value, dict):
         value = merge(value, read_query(query, takes))
     asked = codecs.validate(value, takes)

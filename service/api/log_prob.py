@@ -20,6 +20,7 @@ from service.api.schemas import (
     UsedCondition,
     Values,
 )
+from service.errand import Errand
 from service.operations import Answer, Operations
 
 __all__ = ["LogProbAnswer", "LogProbRequest", "router"]
@@ -91,7 +92,7 @@ class LogProbAnswer(AnswerHead):
     array_out="log_prob",
     several_out=True,
 )
-async def log_prob(operations: Operations, asked: LogProbRequest, deadline: float) -> Answer:
+async def log_prob(operations: Operations, asked: LogProbRequest, errand: Errand) -> Answer:
     """Say how likely rows are.
 
     The answer says what its numbers are: exact, a lower bound, an estimate, or unnormalised. A model that has no such
@@ -105,5 +106,5 @@ async def log_prob(operations: Operations, asked: LogProbRequest, deadline: floa
         seed=asked.seed,
         condition=asked.condition,
         parameters=asked.parameters,
-        deadline=deadline,
+        errand=errand,
     )

@@ -8,12 +8,13 @@ from starlette.datastructures import Headers
 
 from service.api.problems import ProblemError
 
-__all__ = ["JSON", "NPY", "NPZ", "PNG", "answer_type", "body_type", "choose"]
+__all__ = ["EVENTS", "JSON", "NPY", "NPZ", "PNG", "answer_type", "body_type", "choose"]
 
 JSON = "application/json"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
 PNG = "image/png"
+EVENTS = "text/event-stream"
 
 
 def choose(header: str | None, offered: Sequence[str]) -> str | None:
@@ -60,8 +61,8 @@ def answer_type(headers: Headers, offered: Sequence[str]) -> str:
     return wanted
 
 
-def body_type(headers: Headers, taken: Sequence[str]) -> str:
-    """The type that the body is said to have.
+def body_type(headers: Headers, taken: Sequence[str], *, may_be_absent: bool = False) -> str:
+    """The type that the body is said to have; where there may be none, and is none, it counts as JSON.
 
     Raises:
         ProblemError: 415.
@@ -72,6 +73,9 @@ def body_type(headers: Headers, taken: Sequence[str]) -> str:
             "unsupported-media-type", f"compressed bodies are not taken (Content-Encoding: {encoding})", got=encoding
         )
     given = headers.get("content-type")
+    absent = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    if given is None and may_be_absent and absent:
+        return JSON
     name, _, parameters = (given or "").partition(";")
     name = name.strip().lower()
     if name not in taken or (name == JSON and _charset(parameters) not in ("utf-8", "utf8", "us-ascii")):

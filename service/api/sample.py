@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
 from pydantic import Field, model_validator
@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from service.api import examples
 from service.api.calls import post
 from service.api.schemas import ADDRESS_LIMIT, AnswerHead, Asked, Condition, Knobs, UsedCondition
+from service.errand import Errand
 from service.operations import Answer, Operations
 
 __all__ = ["SampleAnswer", "SampleRequest", "router"]
@@ -36,6 +37,13 @@ class SampleRequest(Asked):
         default={},
         description="Knobs by name, such as `temperature`, or `steps` where a chain's length can be chosen: a number, "
         "or a list of one number a row.",
+    )
+
+    previews: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[],
+        max_length=20,
+        description="With `Accept: text/event-stream`: numbers of steps after which the rows are shown as they stand, "
+        "for models that draw in steps.",
     )
 
     @model_validator(mode="after")
@@ -77,8 +85,9 @@ class SampleAnswer(AnswerHead):
     examples=examples.SAMPLE,
     array_out="rows",
     picture_out=True,
+    events_out=True,
 )
-async def sample(operations: Operations, asked: SampleRequest, deadline: float) -> Answer:
+async def sample(operations: Operations, asked: SampleRequest, errand: Errand) -> Answer:
     """Draw samples.
 
     Sample `row` of `seed` is the same whoever draws it, alone or among a thousand, today or next year: bit for bit
@@ -92,5 +101,5 @@ async def sample(operations: Operations, asked: SampleRequest, deadline: float) 
         start=asked.start,
         condition=asked.condition,
         parameters=asked.parameters,
-        deadline=deadline,
+        errand=errand,
     )

@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -20,11 +20,13 @@ from contract.capabilities import KIND_WORDS
 from contract.errors import InputError
 from runtime.model import LoadedModel
 from runtime.picture import is_picture
-from service.api.access import charge
+from service.api.access import charge, errand_of
 from service.api.calls import DisconnectWatch, parts_of, require_started
 from service.api.problems import KINDS, ProblemError
+from service.errand import Errand
 from service.errors import DeadlineExceeded, Overloaded
-from service.web.figures import number, scatter, strip
+from service.web.choices import own_noise, tidy
+from service.web.figures import number, scatter
 from service.web.samples import (
     Address,
     Gallery,
@@ -38,11 +40,11 @@ from service.web.samples import (
     sample_curl,
     tabular,
 )
+from service.web.shown import choices, noise, values
 
 __all__ = ["STATIC", "problem_page", "router", "wants_page"]
 
 STATIC = Path(__file__).parent / "static"
-SHOWN_VALUES = 64
 FEW_VALUES = 4
 MOSAIC = 8
 PERMANENT = "public, max-age=31536000, immutable"
@@ -91,9 +93,9 @@ async def home(request: Request) -> Response:
     require_started(parts)
     models = [parts.catalogue.get(name, None) for name in parts.catalogue.names()]
     drawable = [model for model in models if "sample" in model.manifest.capabilities]
-    async with _within(request) as deadline:
+    async with _within(request) as errand:
         gallery = _gallery(request)
-        cards = [await _card(request, gallery, model, deadline) for model in drawable]
+        cards = [await _card(request, gallery, model, errand) for model in drawable]
     # The shortest answer makes the best first try.
     first = min(drawable, key=lambda model: model.manifest.support.size, default=None)
     curl = sample_curl(_base(request), first, n=3, seed=42) if first is not None else ""
@@ -105,17 +107,18 @@ async def picture(request: Request, model: str, prefix: str, seed: int, row: int
     """A sample's picture, for ever the same."""
     parts, gallery = parts_of(request), _gallery(request)
     require_started(parts)
-    content = await gallery.kept(model, prefix, seed, row)
+    query: bytes = request.scope["query_string"]
+    content = await gallery.kept(model, prefix, seed, row, tidy(query))
     if content is not None:
         return _picture(request, content_etag(content), content)
-    address = find_address(parts, model, prefix, seed, row)
+    address = find_address(parts, model, prefix, seed, row, query)
     if not is_picture(address.support):
         raise ProblemError("not-found", f"rows of {model!r} are no pictures; the page of this one is {address.path}")
     etag = picture_etag(address)
     if not gallery.keeps and _matches(request.headers.get("if-none-match"), etag):
         return _picture(request, etag, b"")
-    async with _within(request) as deadline:
-        content = await gallery.keep(address, await gallery.picture(address, deadline))
+    async with _within(request) as errand:
+        content = await gallery.keep(address, await gallery.picture(address, errand))
     return _picture(request, content_etag(content) if gallery.keeps else etag, content)
 
 
@@ -137,7 +140,7 @@ async def permanent(request: Request, model: str, prefix: str, seed: int, row: i
     """The page of one sample."""
     parts = parts_of(request)
     require_started(parts)
-    return await _sample_page(request, find_address(parts, model, prefix, seed, row))
+    return await _sample_page(request, find_address(parts, model, prefix, seed, row, request.scope["query_string"]))
 
 
 @router.api_route("/x/{model}/{seed:int}", methods=["GET", "HEAD"])
@@ -145,7 +148,7 @@ async def of_seed(request: Request, model: str, seed: int) -> Response:
     """From a seed to the permanent page of its first row, as the newest version draws it."""
     parts = parts_of(request)
     require_started(parts)
-    address = address_at(parts.catalogue.get(model, None), seed, 0)
+    address = address_at(parts.catalogue.get(model, None), seed, 0, request.scope["query_string"])
     return RedirectResponse(_root(request) + address.path, 307, headers={"Cache-Control": "no-store"})
 
 
@@ -154,7 +157,8 @@ async def fresh(request: Request, model: str) -> Response:
     """A sample that nobody has seen before."""
     parts = parts_of(request)
     require_started(parts)
-    return await _sample_page(request, address_at(parts.catalogue.get(model, None), random_seed(), 0))
+    address = address_at(parts.catalogue.get(model, None), random_seed(), 0, request.scope["query_string"])
+    return await _sample_page(request, address)
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
@@ -205,16 +209,16 @@ async def _sample_page(request: Request, address: Address) -> Response:
     root, model, manifest, support = _root(request), address.model, address.model.manifest, address.support
     gallery = _gallery(request)
     context: dict[str, Any] = {"picture": None, "svg": None, "values": [], "more": 0, "strips": False}
-    async with _within(request) as deadline:
-        row = await gallery.row(address, deadline)
-        likely = await gallery.log_prob(model, row, deadline)
+    async with _within(request) as errand:
+        row = await gallery.row(address, errand)
+        likely = await gallery.log_prob(address, row, errand)
         if is_picture(support):
             scale = picture_scale(support)
             height, width = support.shape[:2]
-            context |= {"picture": f"{root}{address.path}.png", "width": width * scale, "height": height * scale}
+            context |= {"picture": root + address.picture, "width": width * scale, "height": height * scale}
         else:
-            cloud = await gallery.cloud(model, deadline) if planar(support) or tabular(support) else None
-            context |= _values(model, row, cloud)
+            cloud = await gallery.cloud(address, errand) if planar(support) or tabular(support) else None
+            context |= values(model, row, cloud)
     before, after = address.at(address.row - 1), address.at(address.row + 1)
     return _page(
         request,
@@ -230,47 +234,31 @@ async def _sample_page(request: Request, address: Address) -> Response:
         permanent=root + address.path,
         previous=root + before.path if before else None,
         next=root + after.path if after else None,
-        fresh=f"{root}/x/{manifest.name}",
+        fresh=root + address.another,
+        choices=choices(root, address),
+        noise=noise(root, address),
+        labels=[label for _, label in address.chosen.condition],
+        drawn_with=[
+            *address.chosen.condition,
+            *((name, number(value)) for name, value in address.chosen.parameters),
+        ],
         card=f"{root}/models/{manifest.name}/versions/{manifest.version}",
         log_prob={
             "label": "Log-probability" if support.discrete else "Log-density",
-            "text": number(likely[0], 5),
-            "kind": KIND_WORDS[likely[1]],
+            "text": number(likely.log_prob, 5),
+            "kind": KIND_WORDS[likely.kind],
+            "given": ", ".join(likely.given),
         }
         if likely
         else None,
-        curl=sample_curl(_base(request), model, n=1, seed=address.seed, start=address.row, pin=True),
+        curl=sample_curl(
+            _base(request), model, n=1, seed=address.seed, start=address.row, chosen=address.chosen, pin=True
+        ),
         **context,
     )
 
 
-def _values(model: LoadedModel, row: NDArray[Any], cloud: NDArray[np.float64] | None) -> dict[str, Any]:
-    support = model.manifest.support
-    flat = row.reshape(-1).astype(np.float64)
-    others = cloud.reshape(len(cloud), -1) if cloud is not None else None
-    values = [
-        {
-            "name": support.label(index),
-            "text": _text(model, index, float(flat[index])),
-            "strip": strip(others[:, index], float(flat[index])) if others is not None and not planar(support) else "",
-        }
-        for index in range(min(len(flat), SHOWN_VALUES))
-    ]
-    svg = None
-    if planar(support) and cloud is not None:
-        svg = scatter(cloud, flat, (support.label(0), support.label(1)), (480, 340))
-    strips = others is not None and svg is None
-    return {"values": values, "more": len(flat) - len(values), "svg": svg, "strips": strips}
-
-
-def _text(model: LoadedModel, index: int, value: float) -> str:
-    column = model.manifest.support.column_at(index)
-    if column.categories is not None and np.isfinite(value):
-        return column.categories[int(value)]
-    return number(value)
-
-
-async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline: float) -> dict[str, Any]:
+async def _card(request: Request, gallery: Gallery, model: LoadedModel, errand: Errand) -> dict[str, Any]:
     manifest, root = model.manifest, _root(request)
     first = address_at(model, random_seed(), 0)
     card: dict[str, Any] = {
@@ -281,32 +269,34 @@ async def _card(request: Request, gallery: Gallery, model: LoadedModel, deadline
         "version": manifest.version,
         "next": f"{root}/x/{manifest.name}",
         "pictures": None,
+        "mean": False,
         "svg": None,
         "few": None,
         "more": 0,
     }
     # A model that is busy, or does not converge, stands there without a sample.
     with suppress(Overloaded, InputError):
-        card |= await _figure(root, gallery, first, deadline)
+        card |= await _figure(root, gallery, first, errand)
     return card
 
 
-async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) -> dict[str, Any]:
+async def _figure(root: str, gallery: Gallery, first: Address, errand: Errand) -> dict[str, Any]:
     model, support = first.model, first.support
     if is_picture(support):
         scale = picture_scale(support)
         return {
-            "pictures": [f"{root}{Address(model, first.seed, row).path}.png" for row in range(MOSAIC)],
+            "pictures": [root + replace(first, row=row).picture for row in range(MOSAIC)],
             "width": support.shape[1] * scale,
             "height": support.shape[0] * scale,
+            "mean": own_noise(first.program, support) is not None,
         }
-    row = await gallery.row(first, deadline)
+    row = await gallery.row(first, errand)
     if planar(support):
-        cloud = await gallery.cloud(model, deadline)
+        cloud = await gallery.cloud(first, errand)
         flat = row.reshape(2).astype(np.float64)
         axes = (support.label(0), support.label(1))
         return {"svg": scatter(cloud if cloud is not None else flat[None], flat, axes, (460, 230))}
-    shown = _values(model, row, None)["values"][:FEW_VALUES]
+    shown = values(model, row, None)["values"][:FEW_VALUES]
     return {"few": shown, "more": support.size - len(shown)}
 
 
@@ -314,7 +304,7 @@ async def _figure(root: str, gallery: Gallery, first: Address, deadline: float) 
 
 
 @asynccontextmanager
-async def _within(request: Request) -> AsyncIterator[float]:
+async def _within(request: Request) -> AsyncIterator[Errand]:
     """The default deadline, and an end to the work when the reader leaves."""
     parts = parts_of(request)
     await charge(parts, request.scope, 1)
@@ -322,7 +312,7 @@ async def _within(request: Request) -> AsyncIterator[float]:
     try:
         async with asyncio.timeout(seconds):
             with DisconnectWatch(request.receive):
-                yield time.perf_counter() + seconds
+                yield errand_of(request.scope, time.perf_counter() + seconds)
     except TimeoutError:
         raise DeadlineExceeded(f"the page was not ready within {seconds:g} s") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -22,7 +23,8 @@ _BLOCK = 4096
 
 
 class PictureStore:
-    """Pictures by address: model, digest of the program that drew them, seed and row. They are never replaced.
+    """Pictures by address: model, digest of the program that drew them, seed, row, and the query string of what was
+    chosen beside them. They are never replaced.
 
     A picture is the work of one numeric profile, and the next one may differ in the last place; whoever was given a
     link shall see what they saw. Services may share a folder: whoever draws a picture first has drawn it for all. What
@@ -39,9 +41,9 @@ class PictureStore:
         self._bytes: int | None = None  # not counted yet
         self._said: set[str] = set()
 
-    def get(self, name: str, prefix: str, seed: int, row: int) -> bytes | None:
+    def get(self, name: str, prefix: str, seed: int, row: int, chosen: str = "") -> bytes | None:
         """A picture that is kept, or None."""
-        path = self._path(name, prefix, seed, row)
+        path = self._path(name, prefix, seed, row, chosen)
         if path is None:
             return None
         try:
@@ -52,9 +54,9 @@ class PictureStore:
             self._say("a kept picture cannot be read", error)
             return None
 
-    def put(self, name: str, prefix: str, seed: int, row: int, content: bytes) -> bytes:
+    def put(self, name: str, prefix: str, seed: int, row: int, content: bytes, chosen: str = "") -> bytes:
         """Keep a picture unless one is kept there already; gives the one that is to be shown."""
-        path = self._path(name, prefix, seed, row)
+        path = self._path(name, prefix, seed, row, chosen)
         if path is None:
             return content
         size = _blocks(len(content))
@@ -79,10 +81,12 @@ class PictureStore:
         self._bytes += size
         return content
 
-    def _path(self, name: str, prefix: str, seed: int, row: int) -> Path | None:
+    def _path(self, name: str, prefix: str, seed: int, row: int, chosen: str) -> Path | None:
         if _NAME.fullmatch(name) is None or _PREFIX.fullmatch(prefix) is None or seed < 0 or row < 0:
             return None
-        return self._folder / f"{name}@{prefix}" / f"{seed % _SHELVES:02x}" / f"{seed}-{row}.png"
+        # Whatever stands in a query string, its hash is a name of a file.
+        end = f"-{hashlib.blake2b(chosen.encode(), digest_size=16).hexdigest()}" if chosen else ""
+        return self._folder / f"{name}@{prefix}" / f"{seed % _SHELVES:02x}" / f"{seed}-{row}{end}.png"
 
     def _count(self) -> int:
         return sum(_blocks(path.stat().st_size) for path in self._folder.rglob("*.png"))

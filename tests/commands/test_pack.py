@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
+import io
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,31 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from commands.main import main
 from contract.bundle import open_bundle
 from runtime.loop import run_program
 from runtime.model import load_model
 from tests.bundles import graph_bytes
-from tests.service.server_process import ROOT, serving
+from tests.service.server_process import serving
 
 FLOAT, DOUBLE, INTEGER = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 
 
-def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-c", "from commands.main import main; main()", "pack"]
-    return subprocess.run([*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: Any) -> Done:
+    out, err = io.StringIO(), io.StringIO()
+    command = ["pack", *map(str, arguments)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["nonesuch", *command])  # the bundle says which command made it
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def packed(*arguments: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from contract.bundle import GOLDENS, write_arrays
-from service.api.negotiation import NPY, NPZ, PNG
+from service.api.negotiation import EVENTS, NPY, NPZ, PNG
 from tests.bundles import Parts, _parts, graph_bytes, log_prob_of, write
 from tests.service.server_process import ROOT, ServerProcess, serving
 from tests.service.test_refusals import refused
@@ -229,6 +230,57 @@ def test_json_may_use_the_query_too(client: httpx.Client) -> None:
     assert client.post("/sample", params=query, json={"model": "normal", "n": 2}).content == whole.content
 
 
+def test_the_query_may_say_everything(client: httpx.Client) -> None:
+    whole = client.post("/sample", json={"model": "normal", "n": 3, "seed": 1, "parameters": {"temperature": 0.5}})
+    where = "/sample?model=normal&n=3&seed=1&parameters.temperature=0.5"
+    for headers in ({}, {"Content-Type": "application/json"}, {"Content-Length": "0"}):
+        answer = client.post(where, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.content == whole.content
+    rows = loaded(client.post(where, headers={"Accept": NPY}))
+    assert rows.tolist() == whole.json()["rows"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "headers", "status", "slug"),
+    [
+        ("/sample", None, {}, 415, "unsupported-media-type"),  # neither says anything
+        ("/sample", b"", {"Content-Type": "application/json"}, 400, "unparsable"),
+        ("/sample?n=3", None, {}, 422, "invalid-request"),
+        ("/sample?model=normal", b"{}", {}, 415, "unsupported-media-type"),
+        ("/sample?model=normal", b" ", {"Content-Type": "application/json"}, 400, "unparsable"),
+        ("/sample?model=normal", None, {"Content-Type": "text/plain"}, 415, "unsupported-media-type"),
+        ("/log_prob?model=normal", None, {}, 415, "unsupported-media-type"),  # rows never stand there
+        ("/log_prob?model=normal", b"", {"Content-Type": "application/json"}, 400, "unparsable"),
+    ],
+)
+def test_an_absent_body_must_be_made_up_for(
+    client: httpx.Client, path: str, content: bytes | None, headers: dict[str, str], status: int, slug: str
+) -> None:
+    refused(client.post(path, content=content, headers=headers), status, slug)
+
+
+def test_an_answer_is_as_large_as_it_leaves(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    with serving(tmp_path, NONESUCH_MAX_ANSWER_BYTES="65536") as server, server.client() as client:
+        # Two doubles are 16 bytes; as JSON they may take 56. A picture of 16 dots is 16 bytes, or 72.
+        for model, as_json in (("normal", 1170), ("dots", 910)):
+            for n, accept, status in (
+                (as_json, "application/json", 200),
+                (as_json + 1, "application/json", 422),
+                (4096, NPY, 200),
+                (4097, NPY, 422),
+            ):
+                answer = client.post(f"/sample?model={model}&n={n}", headers={"Accept": accept})
+                assert answer.status_code == status, answer.text
+                if status == 422:
+                    assert f"at most {n - 1} at a time" in refused(answer, 422, "answer-too-large")["detail"]
+        codes = np.zeros((4096, 2))
+        assert post(client, "/encode", codes, NPY, model="normal").status_code == 200
+        assert post(client, "/decode", codes, NPY, model="normal").status_code == 200
+        assert post(client, "/encode", codes, model="normal").status_code == 422
+
+
 def test_422_where_query_and_body_disagree(client: httpx.Client) -> None:
     answer = client.post("/sample?n=3", json={"model": "normal", "n": 2})
     problem = refused(answer, 422, "invalid-request", field="n", expected="one value", got="2 and 3")
@@ -378,7 +430,7 @@ def test_examples_of_the_description_are_files_that_work(client: httpx.Client) -
 @pytest.mark.parametrize(
     ("path", "types"),
     [
-        ("/sample", {NPY, PNG}),
+        ("/sample", {NPY, PNG, EVENTS}),
         ("/log_prob", {NPY, NPZ}),
         ("/encode", {NPY}),
         ("/decode", {NPY}),

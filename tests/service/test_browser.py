@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.service.server_process import ServerProcess
+from tests.service.server_process import ROOT, ServerProcess, serving
 
 pytestmark = pytest.mark.browser
 
@@ -42,6 +43,20 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
+    """A page of the bundles made by hand."""
+    with well_behaved(browser, server) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Iterator[ServerProcess]:
+    """A server of the shipped bundles."""
+    with serving(ROOT / "bundles") as running:
+        yield running
+
+
+@contextmanager
+def well_behaved(browser: Browser, server: ServerProcess) -> Iterator[Page]:
     """A page that knows the server's address; it must stay within it, and say nothing on the console."""
     context = browser.new_context(base_url=server.url)
     opened = context.new_page()
@@ -134,6 +149,30 @@ def test_pages_follow_the_readers_wish_for_dark(page: Page) -> None:
     assert sum(dark) < 150
 
 
+def test_a_label_is_a_click_away(browser: Browser, shipped: ServerProcess) -> None:
+    with well_behaved(browser, shipped) as page:
+        page.goto("/x/garments", wait_until="load")
+        permanent = page.get_attribute("#permanent", "href")
+        assert permanent is not None
+        before = page.get_attribute(".picture img", "src")
+        page.get_by_role("navigation", name="label").get_by_role("link", name="ankle boot").click()
+        page.wait_for_url(lambda url: "label=ankle+boot" in url and permanent.partition("?")[0] in url)
+        assert page.inner_text('nav[aria-label="label"] [aria-current]') == "ankle boot"
+        (picture,) = drawn(page, ".picture img")
+        assert picture["loaded"]
+        assert "ankle boot" in picture["alt"]
+        assert page.get_attribute(".picture img", "src") != before
+        assert "is left out" in page.inner_text(".said")
+        page.get_by_role("link", name="as in the model's law").click()
+        page.wait_for_url(lambda url: "observation_noise" not in url)
+        assert page.inner_text('nav[aria-label="label"] [aria-current]') == "ankle boot"
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            assert [entry for entry in page.evaluate(CONTRASTS) if entry[1] < 4.5] == []
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 CONTRASTS = """() => {
   const parse = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
   const linear = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -147,7 +186,7 @@ CONTRASTS = """() => {
       if (parse(colour).length === 3 || parse(colour)[3] > 0) return colour;
     }
   };
-  const texts = [...document.querySelectorAll("h1,h2,p,dt,dd,a.button,pre,nav a,summary,b,.quiet")];
+  const texts = [...document.querySelectorAll("h1,h2,p,dt,dd,a.button,pre,nav a,.choice a,summary,b,.quiet")];
   return texts.filter(e => e.textContent.trim()).map(e => {
     const [dim, bright] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => x - y);
     return [`${e.tagName} ${e.textContent.trim().slice(0, 30)}`, (bright + 0.05) / (dim + 0.05)];

@@ -62,7 +62,8 @@ def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFam
     for path, (values, fields, name) in expected.items():
         answer = ask(client, path, family, **fields)
         assert answer.status_code == 200, answer.text
-        np.testing.assert_array_equal(np.array(answer.json()[name]), values, err_msg=path)
+        # As numbers: a value that is not finite is written as a word.
+        np.testing.assert_array_equal(np.array(answer.json()[name], dtype=np.float64), values, err_msg=path)
         if path == "/encode":
             parts = graphs(family, "encode", x=x)
             assert ("scale" in parts) == (answer.json().get("scale") is not None)

@@ -19,6 +19,8 @@ MADE = {
     "UnknownModel": lambda: service.errors.UnknownModel("cats", None, ["dogs"]),
     "NotSupported": lambda: service.errors.NotSupported("cats", "encode", "no code"),
     "TooLarge": lambda: service.errors.TooLarge(10, 5, 2**20),
+    "Unauthorised": lambda: service.errors.Unauthorised("a key is needed"),
+    "OverQuota": lambda: service.errors.OverQuota(10, 50, 2.0, {}),
 }
 
 
@@ -40,6 +42,8 @@ def test_the_statuses() -> None:
         "UnknownModel": 404,
         "NotSupported": 409,
         "TooLarge": 422,
+        "Unauthorised": 401,
+        "OverQuota": 429,
     }
 
 

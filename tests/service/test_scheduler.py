@@ -16,6 +16,7 @@ from contract.errors import InputError
 from runtime.goldens import golden_questions
 from runtime.model import LoadedModel, load_model
 from runtime.rows import NotConvergedError
+from service.errand import Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded
 from service.scheduler import Limits, Scheduler
 from tests import bundles
@@ -144,8 +145,12 @@ def test_work_whose_deadline_has_passed_is_dropped_before_it_runs(affine):
     clock, runs = Clock(), []
 
     async def use(scheduler):
-        late = asyncio.ensure_future(scheduler.run(affine, "log_prob", {"x": np.zeros((1, 2))}, deadline=clock() + 1))
-        good = asyncio.ensure_future(scheduler.run(affine, "log_prob", {"x": np.ones((3, 2))}, deadline=clock() + 3))
+        late = asyncio.ensure_future(
+            scheduler.run(affine, "log_prob", {"x": np.zeros((1, 2))}, errand=Errand(clock() + 1))
+        )
+        good = asyncio.ensure_future(
+            scheduler.run(affine, "log_prob", {"x": np.ones((3, 2))}, errand=Errand(clock() + 3))
+        )
         clock.now += 2
         with pytest.raises(DeadlineExceeded):
             await late
@@ -180,12 +185,189 @@ def test_a_full_queue_refuses_and_a_lone_giant_does_not(counter):
         await asyncio.sleep(0)
         with pytest.raises(Overloaded) as refusal:
             await scheduler.run(counter, "sample", address(2, range(1)))
-        assert refusal.value.retry_after >= 1.0
+        assert 0.0 < refusal.value.retry_after <= scheduler.backlog_seconds
         assert scheduler.rows_in_flight == 300
         assert len((await giant)["x"]) == 300
         await scheduler.run(counter, "sample", address(2, range(1)))
 
     in_scheduler(Limits(rows=100, run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use)
+
+
+def test_rows_in_flight_are_bounded_by_their_memory_too(counter):
+    async def use(scheduler):
+        scheduler.warm(counter, golden_questions(counter))
+        giant = asyncio.ensure_future(scheduler.run(counter, "sample", address(1, range(300))))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await scheduler.run(counter, "sample", address(2, range(300)))
+        small = scheduler.run(counter, "sample", address(2, range(1)))
+        assert len((await small)["x"]) == 1
+        assert len((await giant)["x"]) == 300
+
+    # A row of the counter is its address, its state and its value: 33 bytes.
+    in_scheduler(Limits(bytes=15_000, inline_seconds=1.0, tick_seconds=0.0), use)
+
+
+def test_what_could_not_be_done_in_time_is_refused_at_once(counter):
+    async def use(scheduler):
+        giant = asyncio.ensure_future(scheduler.run(counter, "sample", address(1, range(300))))
+        await asyncio.sleep(0)
+        ahead = scheduler.backlog_seconds
+        with pytest.raises(Overloaded) as refusal:
+            await scheduler.run(counter, "sample", address(2, range(1)), errand=Errand(scheduler.now() + ahead / 2))
+        assert 0.3 * ahead < refusal.value.retry_after < 0.7 * ahead
+        # Somebody else does not wait for all of the giant: they take turns.
+        other = Errand(scheduler.now() + ahead / 2, client="other")
+        assert len((await scheduler.run(counter, "sample", address(2, range(1)), errand=other))["x"]) == 1
+        assert not giant.done()
+        await giant
+
+    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use, clock=Clock())
+
+
+@pytest.mark.parametrize("rows", [400, 1])
+def test_clients_take_turns_however_much_each_asks_for(counter, rows):
+    """One with a giant, or with a hundred small requests, delays another by no more than his share."""
+    ran = []
+
+    async def use(scheduler):
+        greedy = [
+            asyncio.ensure_future(
+                scheduler.run(counter, "sample", address(i, range(rows)), errand=Errand(client="greedy"))
+            )
+            for i in range(400 // rows)
+        ]
+        while len(ran) < 3:
+            await asyncio.sleep(0)
+        before = len(ran)
+        await scheduler.run(counter, "sample", address(5, range(4, 9)), errand=Errand(client="modest"))
+        assert not all(task.done() for task in greedy)
+        # Its five rows need up to twelve runs of four, of which every second is its own.
+        assert len(ran) - before <= 2 * 12 + 4
+        await asyncio.gather(*greedy)
+
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
+    in_scheduler(limits, use, observe=lambda *run: ran.append(run))
+
+
+def test_many_models_of_one_client_do_not_outweigh_another_s_one(tmp_path, counter, affine):
+    others = [load_model(bundles.write(tmp_path, bundles.counter(name=f"counter-{i}"))) for i in range(8)]
+    ran = []
+
+    async def use(scheduler):
+        greedy = [
+            asyncio.ensure_future(
+                scheduler.run(model, "sample", address(1, range(200)), errand=Errand(client="greedy"))
+            )
+            for model in others
+        ]
+        while len(ran) < 3:
+            await asyncio.sleep(0)
+        before = len(ran)
+        await scheduler.run(counter, "sample", address(5, range(40)), errand=Errand(client="modest"))
+        mine = sum(name == "counter" for name in ran[before:])
+        assert mine / len(ran[before:]) > 0.4
+        await asyncio.gather(*greedy)
+
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
+    in_scheduler(limits, use, observe=lambda model, graph, rows, seconds: ran.append(model.manifest.name))
+
+
+def test_a_client_s_urgent_work_goes_before_his_other_work_and_nobody_else_s(counter):
+    done = []
+
+    async def ask(scheduler, name, client, urgency):
+        errand = Errand(client=client, urgency=urgency)
+        await scheduler.run(counter, "sample", address(len(name), range(60)), errand=errand)
+        done.append(name)
+
+    async def use(scheduler):
+        await asyncio.gather(
+            ask(scheduler, "backfill", "mine", 7),
+            ask(scheduler, "page", "mine", 0),
+            ask(scheduler, "theirs", "other", 3),
+        )
+
+    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use)
+    assert done[-1] == "backfill"
+
+
+def test_a_run_that_nobody_waits_for_is_ended(tmp_path):
+    """A run of several seconds, whose caller leaves: the thread is free again long before it would have ended."""
+    slow = load_model(bundles.write(tmp_path, bundles.slow()))
+
+    async def use(scheduler):
+        task = asyncio.ensure_future(scheduler.run(slow, "log_prob", {"x": np.zeros((1, 2))}))
+        while scheduler._free_threads == THREADED.threads:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        while scheduler._free_threads < THREADED.threads:
+            await asyncio.sleep(0.001)
+        return outcomes
+
+    outcomes = []
+    finish = Scheduler._finish
+
+    def watched(self, lane, batch, seconds, outcome):
+        outcomes.append(outcome)
+        return finish(self, lane, batch, seconds, outcome)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scheduler, "_finish", watched)
+        in_scheduler(THREADED, use)
+    assert len(outcomes) == 1
+    assert isinstance(outcomes[0], Exception)
+    assert "terminate" in str(outcomes[0])
+
+
+def test_a_run_that_somebody_still_waits_for_goes_on(tmp_path):
+    slow = load_model(bundles.write(tmp_path, bundles.slow(iterations=20)))
+
+    async def use(scheduler):
+        leaves, stays = (
+            asyncio.ensure_future(scheduler.run(slow, "log_prob", {"x": np.full((1, 2), value)}))
+            for value in (1.0, 2.0)
+        )
+        while scheduler._free_threads == THREADED.threads:
+            await asyncio.sleep(0.001)
+        leaves.cancel()
+        np.testing.assert_allclose((await stays)["log_prob"], [4.0])
+
+    in_scheduler(THREADED, use)
+
+
+def test_progress_is_told_step_by_step(counter):
+    seen = []
+
+    def watch(model, journeys):
+        assert model is counter
+        seen.append([int(rows.runs_left) for rows in journeys])
+
+    async def use(scheduler):
+        answer = await scheduler.run(counter, "sample", address(1, range(6)), errand=Errand(watch=watch))
+        assert len(answer["x"]) == 6
+
+    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0), use)
+    assert len({len(left) for left in seen}) == 1
+    left = [sum(row) for row in seen]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
+
+
+def test_an_idle_service_remembers_no_client(counter):
+    async def use(scheduler):
+        await asyncio.gather(
+            *(
+                scheduler.run(counter, "sample", address(1, range(3)), errand=Errand(client=f"client {i}"))
+                for i in range(20)
+            )
+        )
+        assert not scheduler._flows
+        assert not scheduler._lanes
+
+    in_scheduler(INLINE, use)
 
 
 def test_draining_finishes_what_was_admitted_and_takes_no_more(counter):
@@ -245,11 +427,11 @@ def test_a_graph_that_fails_fails_its_batch_and_nothing_else(affine):
         session = model.graphs["log_prob"]
         run, calls = session.run, []
 
-        def failing(feeds):
+        def failing(feeds, options):
             calls.append(len(feeds["x"]))
             if len(calls) == 1:
                 raise RuntimeError("out of memory")
-            return run(feeds)
+            return run(feeds, options)
 
         session.run = failing
         try:

@@ -12,7 +12,6 @@ from training.data.bundled import breast_cancer, digits, moons
 from training.data.dataset import Array, Dataset, data_digest
 from training.data.folder import picture_folder
 from training.data.idx import idx_pictures
-from training.data.made import made_table
 from training.data.npz import npz_arrays
 from training.data.tables import table
 from training.errors import DataError
@@ -40,6 +39,8 @@ def load_data(recipe: Recipe, root: Path) -> Dataset:
         case MoonsData():
             data = moons(recipe.data)
         case MadeData():
+            from training.data.made import made_table  # brings SciPy's distributions, which take a second to import
+
             data = made_table(recipe.data)
         case IdxData():
             data = idx_pictures(recipe.data, root)

@@ -1,0 +1,95 @@
+"""How much work is ahead, and how long it will take: what decides whether a new request can be answered in time."""
+
+from __future__ import annotations
+
+from service.lanes import Flow, Ticket
+
+__all__ = ["Backlog"]
+
+_WINDOW = 0.25  # seconds of unbroken work after which the pace is looked at
+_FORGET = 0.6  # weight of the pace so far at each look
+_SLOWEST, _FASTEST = 0.02, 512.0  # a pace outside is a stopped machine's, or a mistake
+
+
+class Backlog:
+    """Predicted seconds of admitted work, by client and in all, held against the clock.
+
+    Work is predicted for rows that share full runs, as they do when there is much of it. The pace, predicted seconds of
+    runs a second of the clock, is measured while there is work without a break: in it are the number of threads,
+    whatever else the machine does, and the predictions' own error.
+
+    Attributes:
+        work: predicted seconds ahead.
+        rows: rows admitted and not yet answered.
+        bytes: memory of those rows.
+        tickets: how many tickets are open.
+        pace: predicted seconds of runs a second.
+    """
+
+    def __init__(self) -> None:
+        self.work = 0.0
+        self.rows = 0
+        self.bytes = 0
+        self.tickets = 0
+        self.pace = 1.0
+        self._flows = 0
+        self._since = 0.0
+        self._done = 0.0
+
+    def add(self, ticket: Ticket, now: float) -> None:
+        """Count a ticket that was admitted."""
+        if not self.tickets:
+            self._since, self._done = now, 0.0
+        self.tickets += 1
+        self._flows += not ticket.flow.tickets
+        ticket.flow.tickets += 1
+        ticket.flow.work += ticket.work
+        self.work += ticket.work
+        self.rows += ticket.n
+        self.bytes += ticket.bytes
+
+    def done(self, ticket: Ticket, work: float) -> None:
+        """Count work done for a ticket, in the measure of ``Ticket.work``."""
+        # Steps may end early, and predictions change on the way: no ticket gives back more than it brought.
+        work = min(work, ticket.work)
+        ticket.work -= work
+        ticket.flow.work -= work
+        self.work -= work
+
+    def ran(self, predicted: float, now: float) -> bool:
+        """Count a run that was predicted to take so long; True if the pace was measured."""
+        self._done += predicted
+        passed = now - self._since
+        if passed < _WINDOW:
+            return False
+        measured = min(max(self._done / passed, _SLOWEST), _FASTEST)
+        self.pace = _FORGET * self.pace + (1.0 - _FORGET) * measured
+        self._since, self._done = now, 0.0
+        return True
+
+    def remove(self, ticket: Ticket) -> None:
+        """Forget a ticket that is answered, dropped or gone."""
+        self.tickets -= 1
+        self.rows -= ticket.n
+        self.bytes -= ticket.bytes
+        self.work -= ticket.work
+        flow = ticket.flow
+        flow.tickets -= 1
+        flow.work -= ticket.work
+        ticket.work = 0.0
+        if not flow.tickets:
+            flow.work = 0.0  # and no remains of rounding
+            self._flows -= 1
+        if not self.tickets:
+            self.work = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until all that is admitted is done."""
+        return self.work / self.pace
+
+    def seconds_until(self, flow: Flow, work: float) -> float:
+        """Seconds until new work of a client would be done."""
+        others = self._flows - (flow.tickets > 0)
+        # Each of the others gets as much as this client, as long as it has work.
+        return min(self.work + work, (others + 1) * (flow.work + work)) / self.pace
