@@ -27,6 +27,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,12 +35,14 @@ from benchmarks.tools.machine import description, wait_until_quiet
 from benchmarks.tools.models import COLUMNS, example, make_models, pack_models, reference
 from benchmarks.tools.processes import Server, naive, nonesuch
 from benchmarks.tools.questions import Question, Wire, read_answer, write_question
-from benchmarks.tools.raw import RawRuntime
+from benchmarks.tools.raw import Rate, RawRuntime
 from benchmarks.tools.tables import figure, table
 from benchmarks.tools.wrk import Window, need_wrk, wrk
 
 TOLERANCE = 1e-4  # of single precision over a few hundred additions
 FOREIGN = 0.2  # cores
+
+Measured = TypeVar("Measured", Window, Rate)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,7 @@ class Figures:
 
     def used(self, scenario: str) -> list[Window]:
         """The quiet windows, or all where none was quiet."""
-        found = self.windows.get(scenario, [])
-        return [window for window in found if window.foreign < FOREIGN] or found
+        return quiet(self.windows.get(scenario, []))
 
     def median(self, scenario: str, name: str) -> float | None:
         values = [getattr(window, name) for window in self.used(scenario)]
@@ -149,19 +151,31 @@ def one_round(contender: Contender, figures: Figures, wanted: list[str], options
         figures.pss_mib.append(pss)
 
 
-def raw_round(raw: RawRuntime, rates: dict[str, list[float]], wanted: list[str], options: argparse.Namespace) -> None:
+def raw_round(raw: RawRuntime, rates: dict[str, list[Rate]], wanted: list[str], options: argparse.Namespace) -> None:
     """Measure what each scenario asks for, without a server."""
     shapes = {(SCENARIOS[name].model, SCENARIOS[name].rows) for name in wanted}
     for model, rows in sorted(shapes):
-        wait_until_quiet(patience=options.patience)
-        rate = raw.calls_per_second(model, rows, options.seconds / 2)
-        print(f"    {model:8}{rows:4} rows {rate * rows:9.0f} rows/s", flush=True)
-        for name in wanted:
-            if (SCENARIOS[name].model, SCENARIOS[name].rows) == (model, rows):
-                rates.setdefault(name, []).append(rate)
+        for _ in range(2):
+            wait_until_quiet(patience=options.patience)
+            rate = raw.measure(model, rows, options.seconds / 2)
+            print(
+                f"    {model:8}{rows:4} rows {rate.calls_per_second * rows:9.0f} rows/s   "
+                f"foreign load {rate.foreign:.2f}",
+                flush=True,
+            )
+            for name in wanted:
+                if (SCENARIOS[name].model, SCENARIOS[name].rows) == (model, rows):
+                    rates.setdefault(name, []).append(rate)
+            if rate.foreign < FOREIGN:
+                break
 
 
-def summary(measured: dict[str, Figures], rates: dict[str, list[float]], wanted: list[str]) -> str:
+def quiet(measured: list[Measured]) -> list[Measured]:
+    """What was measured while nothing else used the machine, or all where that never was."""
+    return [each for each in measured if each.foreign < FOREIGN] or measured
+
+
+def summary(measured: dict[str, Figures], rates: dict[str, list[Rate]], wanted: list[str]) -> str:
     """The table: medians over the rounds, and their ratios."""
     ours, other = measured["nonesuch"], measured["naive"]
     lines = []
@@ -169,7 +183,8 @@ def summary(measured: dict[str, Figures], rates: dict[str, list[float]], wanted:
         scenario = SCENARIOS[name]
         lone = scenario.connections == 1
         field = "p50" if lone else "requests_per_second"
-        raw = statistics.median(rates[name])
+        raws = quiet(rates[name])
+        raw = statistics.median(rate.calls_per_second for rate in raws)
         values = [ours.median(name, field), other.median(beside := name.removesuffix("x"), field), raw]
         if lone:
             values[2] = 1e3 / raw
@@ -177,7 +192,8 @@ def summary(measured: dict[str, Figures], rates: dict[str, list[float]], wanted:
             values = [value and value * scenario.rows for value in values]
         ratios = [values[0] and value and (value / values[0] if lone else values[0] / value) for value in values[1:]]
         pair = [(ours, name), (other, beside)]
-        noisy = any(window.foreign >= FOREIGN for figures, which in pair for window in figures.used(which))
+        used: list[Window | Rate] = [*ours.used(name), *other.used(beside), *raws]
+        noisy = any(each.foreign >= FOREIGN for each in used)
         unit = "ms, p50" if lone else "rows/s" if scenario.rows > 1 else "requests/s"
         tails = [figures.median(which, "p99") for figures, which in pair]
         lines.append([name + "~" * noisy, unit, *(_cell(value) for value in (*values, *ratios, *tails))])
@@ -185,12 +201,11 @@ def summary(measured: dict[str, Figures], rates: dict[str, list[float]], wanted:
         both = [statistics.median(getattr(figures, field)) for figures in (ours, other)]
         lines.append([heading, unit, *map(_cell, (*both, None, both[1] / both[0], None, None, None))])
     headings = ["", "", "nonesuch", "naive", "raw, 1 thread", "to naive", "to raw", "p99 ms", "naive's p99 ms"]
-    note = (
-        f"\n\n~ no window with less than {FOREIGN} cores of foreign load"
-        if any("~" in line[0] for line in lines)
-        else ""
-    )
-    return table(headings, lines, left=2) + note
+    notes = [f"~ no window with less than {FOREIGN} cores of foreign load"] * any("~" in line[0] for line in lines)
+    for name, figures in measured.items():
+        if failed := sum(window.errors for windows in figures.windows.values() for window in windows):
+            notes.append(f"{failed} requests to {name} FAILED")
+    return "\n\n".join([table(headings, lines, left=2), *notes])
 
 
 def _cell(value: float | None) -> str:
@@ -222,7 +237,7 @@ def main() -> None:
             "naive": Contender(lambda: naive(models), "/{model}", ("json",)),
         }
         measured = {name: Figures({}, [], [], []) for name in contenders}
-        rates: dict[str, list[float]] = {}
+        rates: dict[str, list[Rate]] = {}
         # Naive's JSON stands beside our npy.
         asked = {"nonesuch": wanted, "naive": list(dict.fromkeys(name.removesuffix("x") for name in wanted))}
         for number in range(options.rounds):
@@ -240,7 +255,7 @@ def main() -> None:
     if options.json is not None:
         figures = {name: asdict(found) for name, found in measured.items()}
         content = {"machine": description(), "rounds": options.rounds, "seconds": options.seconds}
-        options.json.write_text(json.dumps({**content, "servers": figures, "raw_calls_per_second": rates}, indent=1))
+        options.json.write_text(json.dumps({**content, "servers": figures, "raw": rates}, indent=1))
 
 
 if __name__ == "__main__":

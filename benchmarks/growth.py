@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from benchmarks.tools.machine import ROOT, description
 from benchmarks.tools.models import copies, example, make_models, pack_models
 from benchmarks.tools.plots import plot
 from benchmarks.tools.processes import Server, nonesuch
-from benchmarks.tools.questions import Wire, write_question
+from benchmarks.tools.questions import JSON, Question, Wire, write_question
 from benchmarks.tools.tables import figure, table
 from benchmarks.tools.wrk import need_wrk, wrk
 
@@ -96,33 +97,30 @@ def connections(folder: Path, seconds: float, plots: Path) -> None:
 
 
 def models(folder: Path, seconds: float, plots: Path) -> None:
+    need_wrk()
     lines, found = [], []
     for count in MODELS:
         root = folder / f"bundles-{count}"
         names = [f"tabular-{i}" for i in range(count)]
         copies(folder / "bundles" / "tabular" / "1", root, names)
-        with nonesuch(root) as server:
+        questions = [
+            Question("/log_prob", JSON, json.dumps({"model": name, "rows": example("tabular", 1, 0).tolist()}).encode())
+            for name in names
+        ]
+        with nonesuch(root) as server, tempfile.TemporaryDirectory() as bodies:
             start = server.wait()
-            row = example("tabular", 1, 0).tolist()
-            requests = [post("/log_prob", {"model": name, "rows": row}) for name in names]
-            uvloop.run(turns(server, requests, 1, 1.0))
-            one = uvloop.run(turns(server, requests[:1], 1, seconds))
-            many = uvloop.run(turns(server, requests, 32, seconds))
+            wrk(server, questions, Path(bodies), connections=1, seconds=1)
+            one = wrk(server, questions[:1], Path(bodies), connections=1, seconds=seconds)
+            many = wrk(server, questions, Path(bodies), connections=32, seconds=seconds)
+            if one.errors or many.errors:
+                raise RuntimeError("a request failed")
             _, pss = server.memory()
-        values = (
-            start,
-            pss,
-            milliseconds(one, 50),
-            len(many) / seconds,
-            milliseconds(many, 50),
-            milliseconds(many, 99),
-        )
-        found.append(values)
+        found.append(start)
+        values = (start, pss, one.p50, many.requests_per_second, many.p50, many.p99)
         lines.append([str(count), *(figure(value) for value in values)])
-    headings = ["models", "start s", "memory MiB (PSS)", "one caller p50 ms"]
-    print(table([*headings, "32 callers, all models: requests/s", "p50 ms", "p99 ms"], lines))
-    curves = {"start, s": (MODELS, [value[0] for value in found])}
-    plot(plots / "models.svg", "models", "seconds until ready", curves, log_y=False)
+    headings = ["models", "start s", "memory MiB (PSS)", "one connection p50 ms"]
+    print(table([*headings, "32 connections, all models: requests/s", "p50 ms", "p99 ms"], lines))
+    plot(plots / "models.svg", "models", "seconds until ready", {"start": (MODELS, found)}, log_y=False)
 
 
 async def turns(server: Server, requests: list[bytes], callers: int, seconds: float) -> list[Reply]:

@@ -74,9 +74,10 @@ async def measure(server: Server, options: argparse.Namespace) -> None:
     taken = [reply for reply in replies if reply.status != 503]
     in_time = [reply for reply in taken if reply.good and 1e3 * reply.seconds <= options.deadline]
     share = f"{100 * len(in_time) / len(taken):.2f} %" if taken else "none"
+    refusals = f"{len(refused)} refused, p99 {milliseconds(refused, 99):.0f} ms" if refused else "none refused"
     print(
         f"overload: {options.times:g} x {capacity:.1f} requests/s for {options.seconds:g} s: "
-        f"{len(taken)} taken, {share} of them in time; {len(refused)} refused, p99 {milliseconds(refused, 99):.0f} ms; "
+        f"{len(taken)} taken, {share} of them in time; {refusals}; "
         f"memory x{peak / peak_before:.2f} at its peak, x{after / before:.2f} after; {full}"
     )
 

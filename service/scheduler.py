@@ -5,8 +5,7 @@ gather. Rows wait in a lane, one for each graph of a model, whichever request an
 whichever step they are at. After each run they move to the lane of the graph that they need next, so a new request
 joins at the next step and a finished one leaves at once.
 
-Clients take turns by the time that they have used, and so do the lanes of each (start-time fair queueing, Goyal et al.
-1996). The client whose turn it is chooses the lane; whoever waits there for the same graph may come along.
+Whose turn it is, says ``service/turns.py``.
 """
 
 from __future__ import annotations
@@ -24,16 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from contract.capabilities import Capability
 from runtime.model import LoadedModel
-from runtime.rows import Rows, environment, journey
+from runtime.rows import environment, journey
 from service.backlog import Backlog
-from service.costs import CostModel
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded
-from service.lanes import Batch, Cohort, Env, Flow, Lane, Ticket, execute, join
+from service.lanes import Batch, Cohort, Env, Lane, Ticket, execute, join
+from service.predictions import Predictions
+from service.turns import Turns
 
 __all__ = ["Limits", "RunObserver", "Scheduler"]
-
-_BYTES_UNKNOWN = 4096  # a row of a program that was never warmed
 
 
 @dataclass(frozen=True)
@@ -83,16 +81,10 @@ class Scheduler:
         self._limits = limits or Limits()
         self._clock = clock
         self._observe = observe
-        self._lanes: dict[tuple[str, str], Lane] = {}
-        self._flows: dict[str, Flow] = {}
-        self._costs: dict[tuple[str, str], CostModel] = {}
-        self._row_bytes: dict[tuple[str, Capability], int] = {}
+        self._predictions = Predictions(self._limits.run_seconds)
+        self._turns = Turns(self._predictions, self._limits.run_seconds)
         self._tickets: set[Ticket] = set()
         self._backlog = Backlog()
-        self._early_ends: dict[tuple[str, Capability], float] = {}  # mean steps that rows took
-        self._virtual = 0.0  # where a client starts when there is no other
-        self._lane_virtual = 0.0  # and a lane
-        self._arrivals = 0
         self._free_threads = self._limits.threads
         self._draining = False
         self._wake = asyncio.Event()
@@ -147,38 +139,17 @@ class Scheduler:
             model: the model, about to be served.
             questions: for every capability, program inputs [n, …] to try it with.
         """
-        measured: dict[str, list[tuple[int, float]]] = {name: [] for name in model.graphs}
-        for capability, inputs in questions.items():
-            program = model.program(capability)
-            for n in (1, 64):
-                tiled = {name: np.resize(value, (n, *value.shape[1:])) for name, value in inputs.items()}
-                rows = Rows(program, tiled)
-                for _ in range(6):
-                    if (graph := rows.graph) is None:
-                        break
-                    feeds = rows.feeds()
-                    outputs = model.graphs[graph].run(feeds)
-                    started = time.perf_counter()
-                    model.graphs[graph].run(feeds)
-                    measured[graph].append((n, time.perf_counter() - started))
-                    rows.accept(outputs)
-                self._row_bytes[model.digest, capability] = max(1, rows.nbytes // n)
-        for graph, pairs in measured.items():
-            if pairs:
-                sizes = {n for n, _ in pairs}
-                self._costs[model.digest, graph] = CostModel([(n, min(s for m, s in pairs if m == n)) for n in sizes])
+        self._predictions.warm(model, questions)
+
+    def forget(self, model: LoadedModel) -> None:
+        """Drop what is known of the costs of a model that is no longer served."""
+        self._predictions.forget(model)
 
     def predicted_seconds(
         self, model: LoadedModel, capability: Capability, n: int, steps: ArrayLike | None = None
     ) -> float:
         """Predicted seconds of compute of a capability over n rows, alone on one thread; ``steps`` as for ``run``."""
-        program = model.program(capability)
-        mean_steps = program.steps.default if steps is None else float(np.asarray(steps).mean())
-        total = self._cost(model, program.step).seconds(n) * mean_steps
-        for graph in (program.init, program.final):
-            if graph is not None:
-                total += self._cost(model, graph).seconds(n)
-        return total
+        return self._predictions.alone_seconds(model, capability, n, steps)
 
     async def run(
         self,
@@ -232,7 +203,7 @@ class Scheduler:
         if self._draining:
             raise Draining(retry_after=5.0)
         program = model.program(capability)
-        flow = self._flow(errand.client)
+        flow = self._turns.flow(errand.client)
         now = self._clock()
         ticket = Ticket(
             model,
@@ -240,15 +211,17 @@ class Scheduler:
             errand,
             self._loop.create_future(),
             n,
-            n * self._row_bytes.get((model.digest, capability), _BYTES_UNKNOWN),
-            self._shared_seconds(model, capability, n, steps),
+            n * self._predictions.row_bytes(model, capability),
+            self._predictions.shared_seconds(model, capability, n, steps),
             capability,
         )
         if self._tickets:
             self._refuse_too_much(ticket, now)
         size = n
         if n > 1:
-            size = min(self._cost(model, name).rows_within(self._limits.run_seconds) for name in program.graphs)
+            size = min(
+                self._predictions.cost(model, name).rows_within(self._limits.run_seconds) for name in program.graphs
+            )
         if n <= size:
             ticket.cohorts.append(Cohort(journey(program, env, steps), ticket))
         else:
@@ -261,10 +234,10 @@ class Scheduler:
         ticket.open_cohorts = len(ticket.cohorts)
         self._tickets.add(ticket)
         self._idle.clear()
-        self._flows[flow.client] = flow
+        self._turns.flows[flow.client] = flow
         self._backlog.add(ticket, now)
         for cohort in ticket.cohorts:
-            self._enqueue(cohort)
+            self._turns.enqueue(cohort)
         ticket.future.add_done_callback(lambda _: self._end(ticket))
         self._wake.set()
         return ticket.future
@@ -282,20 +255,6 @@ class Scheduler:
             if late > 0.0:
                 raise Overloaded(retry_after=late)
 
-    def _shared_seconds(self, model: LoadedModel, capability: Capability, n: int, steps: ArrayLike | None) -> float:
-        """Predicted seconds of compute for n rows that share full runs with others."""
-        program = model.program(capability)
-        mean_steps = program.steps.default if steps is None else float(np.asarray(steps).mean())
-        if program.done is not None:
-            # Until rows have shown when they end, a refusal for want of time would be a guess.
-            mean_steps = min(mean_steps, self._early_ends.get((model.digest, capability), 1.0))
-        longest = self._limits.run_seconds
-        total = self._cost(model, program.step).shared_row_seconds(longest) * mean_steps
-        for graph in (program.init, program.final):
-            if graph is not None:
-                total += self._cost(model, graph).shared_row_seconds(longest)
-        return total * n
-
     def _end(self, ticket: Ticket) -> None:
         if ticket in self._tickets:
             self._tickets.discard(ticket)
@@ -303,105 +262,28 @@ class Scheduler:
             for batch in ticket.running:
                 batch.stop_if_useless()
             if not ticket.flow.tickets:
-                for lane in list(ticket.flow.waiting):
-                    lane.drop(ticket.flow)
-                    self._retire(lane)
+                self._turns.drop(ticket.flow)
             if not self._tickets:
-                self._flows.clear()
+                self._turns.flows.clear()
                 self._idle.set()
 
-    # -- lanes and flows -----------------------------------------------------------------------------------------
+    # -- the next run --------------------------------------------------------------------------------------------
 
-    def _cost(self, model: LoadedModel, graph: str) -> CostModel:
-        key = (model.digest, graph)
-        if key not in self._costs:
-            # Never warmed: assume a millisecond a run, so that it goes to a thread and is measured there.
-            self._costs[key] = CostModel([(1, 1e-3), (64, 2e-3)])
-        return self._costs[key]
-
-    def forget(self, model: LoadedModel) -> None:
-        """Drop what is known of the costs of a model that is no longer served."""
-        for graph in model.graphs:
-            self._costs.pop((model.digest, graph), None)
-        for capability in model.manifest.capabilities:
-            self._row_bytes.pop((model.digest, capability), None)
-            self._early_ends.pop((model.digest, capability), None)
-
-    def _flow(self, client: str) -> Flow:
-        """The client's flow; one that was idle starts at the present at the earliest: idling earns no credit."""
-        flow = self._flows.get(client) or Flow(client, 0.0)
-        if not flow.tickets:
-            flow.virtual = max(flow.virtual, self._present())
-        return flow
-
-    def _present(self) -> float:
-        """The virtual time of the client who has used least, of those who have work here."""
-        return min((flow.virtual for flow in self._flows.values() if flow.tickets), default=self._virtual)
-
-    def _enqueue(self, cohort: Cohort) -> None:
-        graph = cohort.rows.graph
-        assert graph is not None
-        model = cohort.ticket.model
-        key = (model.digest, graph)
-        lane = self._lanes.get(key)
-        if lane is None:
-            virtual = min((lane.virtual for lane in self._lanes.values()), default=self._lane_virtual)
-            lane = Lane(model, graph, model.graphs[graph], self._cost(model, graph), virtual)
-            lane.on_cpu = "/cpu/" in model.profile
-            self._lanes[key] = lane
-        self._arrivals += 1
-        lane.push(self._arrivals, cohort)
-
-    def _choose(self) -> tuple[Flow, Lane, bool] | None:
-        """Whose turn it is, for which graph, and whether that run is inline."""
-        best: tuple[Flow, Lane, bool] | None = None
-        for flow in self._flows.values():
-            if not flow.waiting or (best is not None and best[0].virtual <= flow.virtual):
-                continue
-            first: tuple[int, float] | None = None
-            for lane, heap in flow.waiting.items():
-                rank = (heap[0][0], lane.virtual)
-                if first is not None and first <= rank:
-                    continue
-                inline = self._is_inline(lane)
-                if inline or self._free_threads > 0:
-                    first = rank
-                    best = (flow, lane, inline)
-        return best
+    def _can_run(self, lane: Lane) -> bool:
+        return self._free_threads > 0 or self._is_inline(lane)
 
     def _is_inline(self, lane: Lane) -> bool:
-        if not lane.on_cpu:
-            return False
         # One row too many for the loop's own thread: a thread then takes as many as a run may hold.
-        return lane.cost.seconds(lane.rows) <= self._limits.inline_seconds
+        return lane.on_cpu and lane.cost.seconds(lane.rows) <= self._limits.inline_seconds
 
-    def _take(self, flow: Flow, lane: Lane) -> list[Cohort]:
-        """Cohorts for the next run of a lane, the first of them the flow's."""
-        most = lane.cost.rows_within(self._limits.run_seconds)
-        row_seconds = lane.cost.seconds(min(lane.rows, most)) / min(lane.rows, most)
-        self._virtual = max(self._virtual, flow.virtual)
-        self._lane_virtual = max(self._lane_virtual, lane.virtual)
-        now = self._clock()
-        batch: list[Cohort] = []
-        rows = 0
-        while True:
-            cohort = lane.pop(flow)
-            ticket = cohort.ticket
-            if ticket.future.done():
-                pass  # answered, failed or its caller gone
-            elif ticket.errand.deadline is not None and now >= ticket.errand.deadline:
-                ticket.future.set_exception(DeadlineExceeded())
-            else:
-                count = cohort.rows.count
-                batch.append(cohort)
-                rows += count
-                flow.virtual += count * row_seconds
-            if not lane.flows:
-                return batch
-            if len(lane.flows) > 1 or flow not in lane.flows:
-                flow = min(lane.flows, key=_virtual)
-            if batch and rows + flow.waiting[lane][0][2].rows.count > most:
-                return batch
+    def _is_wanted(self, ticket: Ticket) -> bool:
+        """Whether anybody still waits for a ticket's rows, and will have them in time."""
+        if ticket.future.done():
+            return False  # answered, failed or its caller gone
+        if ticket.errand.deadline is not None and self._clock() >= ticket.errand.deadline:
+            ticket.future.set_exception(DeadlineExceeded())
+            return False
+        return True
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -415,13 +297,14 @@ class Scheduler:
     def _tick(self) -> bool:
         """Start what can be started; True if inline work is left for the next tick."""
         spent, ran = 0.0, False
-        while (choice := self._choose()) is not None:
-            flow, lane, inline = choice
+        while (choice := self._turns.choose(self._can_run)) is not None:
+            flow, lane = choice
+            inline = self._is_inline(lane)
             if inline and ran and spent >= self._limits.tick_seconds:
                 return True
-            cohorts = self._take(flow, lane)
+            cohorts = self._turns.take(flow, lane, self._is_wanted)
             if not cohorts:
-                self._retire(lane)
+                self._turns.retire(lane)
             elif inline:
                 lane.running += 1
                 ran = True
@@ -469,12 +352,8 @@ class Scheduler:
                 self._advance(cohort, part)
                 start += count
             if self._backlog.ran(predicted, self._clock()):
-                # Who has nothing here and has used no more than others need not be remembered.
-                present = self._present()
-                for client, flow in list(self._flows.items()):
-                    if not flow.tickets and flow.virtual <= present:
-                        del self._flows[client]
-        self._retire(lane)
+                self._turns.tidy()
+        self._turns.retire(lane)
         return seconds
 
     def _advance(self, cohort: Cohort, outputs: Env) -> None:
@@ -489,19 +368,9 @@ class Scheduler:
             ticket.future.set_exception(error)
             return
         if cohort.rows.graph is not None:
-            self._enqueue(cohort)
+            self._turns.enqueue(cohort)
             return
         ticket.open_cohorts -= 1
         if not ticket.open_cohorts:
-            if ticket.model.program(ticket.capability).done is not None:
-                key, steps = (ticket.model.digest, ticket.capability), ticket.row_runs / ticket.n
-                self._early_ends[key] = 0.9 * self._early_ends.get(key, steps) + 0.1 * steps
+            self._predictions.ended(ticket.model, ticket.capability, ticket.row_runs / ticket.n)
             ticket.future.set_result(join([part.rows.result() for part in ticket.cohorts]))
-
-    def _retire(self, lane: Lane) -> None:
-        if not lane.flows and not lane.running:
-            self._lanes.pop((lane.model.digest, lane.graph), None)
-
-
-def _virtual(flow: Flow) -> float:
-    return flow.virtual

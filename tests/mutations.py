@@ -380,11 +380,15 @@ MUTANTS = [
         "service/scheduler.py",
         "tests/service/test_scheduler.py",
         callers_get_each_other_s_rows=("                start += count\n", ""),
-        deadlines_are_not_kept=("now >= ticket.errand.deadline", "False"),
-        clients_are_not_charged=("                flow.virtual += count * row_seconds\n", ""),
+        deadlines_are_not_kept=("self._clock() >= ticket.errand.deadline", "False"),
         too_late_is_admitted=("            if late > 0.0:", "            if late > 1e9:"),
         runs_go_on_for_nobody=("                batch.stop_if_useless()\n", "                pass\n"),
         memory_is_not_bounded=("(backlog.bytes + ticket.bytes - limits.bytes)", "-float(ticket.bytes)"),
+    ),
+    *_in(
+        "service/turns.py",
+        "tests/service/test_scheduler.py",
+        clients_are_not_charged=("                flow.virtual += count * row_seconds\n", ""),
     ),
     *_in(
         "service/operations.py",

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Question", "Wire", "json_rows", "read_answer", "write_question"]
+__all__ = ["JSON", "Question", "Wire", "json_rows", "read_answer", "write_question"]
 
 Wire = Literal["json", "npy"]
 
-_JSON = {"Content-Type": "application/json"}
+JSON = {"Content-Type": "application/json"}
 _NPY = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
 
 
@@ -36,7 +36,7 @@ def json_rows(x: NDArray[np.float32]) -> str:
 def write_question(path: str, x: NDArray[np.float32], wire: Wire) -> Question:
     """Ask about rows [n, columns]."""
     if wire == "json":
-        return Question(path, _JSON, f'{{"rows":{json_rows(x)}}}'.encode())
+        return Question(path, JSON, f'{{"rows":{json_rows(x)}}}'.encode())
     file = io.BytesIO()
     np.save(file, x)
     return Question(path, _NPY, file.getvalue())

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import onnxruntime as ort
 
+from benchmarks.tools.machine import busy_seconds
 from benchmarks.tools.models import example
 
-__all__ = ["RawRuntime"]
+__all__ = ["Rate", "RawRuntime"]
+
+
+class Rate(NamedTuple):
+    """Calls a second, and the cores that something else used meanwhile."""
+
+    calls_per_second: float
+    foreign: float
 
 
 class RawRuntime:
@@ -27,12 +36,14 @@ class RawRuntime:
             for name in ("tabular", "image")
         }
 
-    def calls_per_second(self, model: str, rows: int, seconds: float) -> float:
-        """Calls a second of so many rows each, one after the other."""
+    def measure(self, model: str, rows: int, seconds: float) -> Rate:
+        """Calls of so many rows each, one after the other."""
         session, x = self._sessions[model], example(model, rows, seed=0)
         session.run(None, {"x": x})
+        of_all, of_us = busy_seconds(), time.process_time()
         calls, started = 0, time.perf_counter()
         while (passed := time.perf_counter() - started) < seconds:
             session.run(None, {"x": x})
             calls += 1
-        return calls / passed
+        foreign = busy_seconds() - of_all - (time.process_time() - of_us)
+        return Rate(calls / passed, max(0.0, foreign / passed))

@@ -364,8 +364,8 @@ def test_an_idle_service_remembers_no_client(counter):
                 for i in range(20)
             )
         )
-        assert not scheduler._flows
-        assert not scheduler._lanes
+        assert not scheduler._turns.flows
+        assert not scheduler._turns.lanes
 
     in_scheduler(INLINE, use)
 
