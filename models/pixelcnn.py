@@ -112,8 +112,7 @@ class PixelCNN(GenerativeModel):
         )
         self.head = nn.Conv2d(width, head, 1)
         self.to_law = nn.Conv2d(head, self.law.outputs, 1)
-        # Rows above, and columns on either side, that the law of a pixel depends on; what a pixel of them looks like
-        # depends on its own neighbours.
+        # Rows above, and columns on either side, that the law of a pixel depends on.
         self.radius = max(self.stacks.radius + 1, self.law.radius)
 
     @classmethod
@@ -156,28 +155,33 @@ class PixelCNN(GenerativeModel):
 
     @property
     def sample_state(self) -> tuple[State, ...]:
-        """The address and the pixels drawn so far."""
+        """The address, and the colours drawn so far: their codes, and their places in the palette."""
+        shape = (self.sample_steps,)
         return (
             State(name="address", dtype="int64"),
-            State(name="pixels", dtype="float32", shape=(self.height * self.columns, self.channels)),
+            State(name="pixels", dtype="float32", shape=shape),
+            State(name="places", dtype="int64", shape=shape),
         )
 
     def sample_init(self, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
-        """seed, row int64 [n] -> (address int64 [n], pixels = 0 float32 [n, H W, C])."""
-        return address(seed, row), torch.zeros(row.shape[0], self.sample_steps, self.channels)
+        """seed, row int64 [n] -> (address int64 [n], pixels = 0 float32 [n, H W], places = 0 int64 [n, H W])."""
+        shape = (row.shape[0], self.sample_steps)
+        return address(seed, row), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64)
 
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Draw pixel t of each row: t int64 [n], temperature float64 [n], conditions, the state -> the next state."""
-        temperature, *conditions, addresses, pixels = rest
-        raw, around = self._at(t, pixels, tuple(conditions))
+        temperature, *conditions, addresses, pixels, places = rest
+        raw, around = self._at(t, pixels, places, tuple(conditions))
         u = uniform_from(stream_state(addresses, Stream.STEP, t), self.law.uniforms)
-        drawn = self.law.draw(raw[:, 0], around[:, 0], u, temperature.float())  # [n, C]
+        drawn = self.law.code(self.law.draw(raw[:, 0], around[:, 0], u, temperature.float()))  # [n]
         here = torch.arange(self.sample_steps, device=t.device) == t[:, None]  # [n, H W]
-        return addresses, torch.where(here[..., None], drawn[:, None], pixels)
+        if isinstance(self.law, CopyMixture):
+            places = torch.where(here, self.law.place(drawn)[:, None], places)
+        return addresses, torch.where(here, drawn[:, None], pixels), places
 
     def sample_final(self, *state: Tensor) -> Tensor:
         """The last state -> x [n, *shape]."""
-        return state[1].to(torch.uint8).reshape(-1, *self.support.shape)
+        return self.law.decode(state[1]).to(torch.uint8).reshape(-1, *self.support.shape)
 
     # -- the network -----------------------------------------------------------------------------------------------
 
@@ -186,17 +190,15 @@ class PixelCNN(GenerativeModel):
 
     def _whole(self, pixels: Tensor, conditions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The laws of all pixels: pixels [n, H W, C] -> raw [n, H W, outputs], around [n, H W, copies]."""
-        x = pixels.reshape(-1, self.height, self.columns, self.channels)
-        padded = functional.pad(x, (0, 0, 1, 1, 1, 0), value=OUTSIDE)
-        height, width = torch.arange(self.height, device=x.device), torch.arange(self.columns, device=x.device)
-        place = self._place(height[:, None].expand(-1, self.columns), width.expand(self.height, -1))
-        features = torch.cat([self.law.seen(padded), place.expand(x.shape[0], -1, -1, -1)], dim=1)
-        r = self.law.radius
-        around = functional.pad(x, (0, 0, r, r, r, 0), value=OUTSIDE)
-        return self._raw(self.stacks(features, *conditions)), self._around(around)
+        code = self.law.code(pixels).reshape(-1, self.height, self.columns)
+        rows, columns = torch.arange(self.height, device=code.device), torch.arange(self.columns, device=code.device)
+        where = self._where(rows[:, None].expand(-1, self.columns), columns.expand(self.height, -1))
+        seen = self.law.seen(_padded(code, 1), self.law.place(code))
+        features = torch.cat([seen, where.expand(code.shape[0], -1, -1, -1)], dim=1)
+        return self._raw(self.stacks(features, *conditions)), self._around(_padded(code, self.law.radius))
 
-    def _at(self, t: Tensor, pixels: Tensor, conditions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """The law of pixel t [n] of each row: pixels [n, H W, C] -> raw [n, 1, outputs], around [n, 1, copies]."""
+    def _at(self, t: Tensor, pixels: Tensor, places: Tensor, conditions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """The law of pixel t [n] of each row: pixels, places [n, H W] -> raw [n, 1, outputs], around [n, 1, copies]."""
         r = self.radius
         above = torch.arange(-r, 1, device=t.device)
         beside = torch.arange(-r, r + 1, device=t.device)
@@ -205,31 +207,33 @@ class PixelCNN(GenerativeModel):
         columns = ((t % self.columns)[:, None, None] + beside).expand(*shape)
         inside = (rows >= 0) & (columns >= 0) & (columns < self.columns)
         index = (rows * self.columns + columns).clamp(0, self.sample_steps - 1).flatten(1)
-        window = pixels.gather(1, index[..., None].expand(-1, -1, self.channels)).reshape(*shape, self.channels)
-        window = torch.where(inside[..., None], window, OUTSIDE)
-        edge = r - self.stacks.radius - 1  # rows and columns that only copies are taken from
-        seen = self.law.seen(window[:, edge:, edge : 2 * r + 1 - edge])
-        edge = r - self.stacks.radius
-        within = inside[:, None, edge:, edge : 2 * r + 1 - edge].float()
-        place = self._place(rows, columns)[:, :, edge:, edge : 2 * r + 1 - edge]
-        features = torch.cat([seen, place], dim=1) * within
-        edge = r - self.law.radius
-        around = self._around(window[:, edge:, edge : 2 * r + 1 - edge])
+        code = torch.where(inside, pixels.gather(1, index).reshape(*shape), OUTSIDE)
+        reach = self.stacks.radius
+        within = self._cut(inside, reach)[:, None].float()
+        place = self._cut(places.gather(1, index).reshape(*shape), reach)
+        where = self._where(self._cut(rows, reach), self._cut(columns, reach))
+        # What a pixel looks like depends on its own neighbours, one further away.
+        features = torch.cat([self.law.seen(self._cut(code, reach + 1), place), where], dim=1) * within
+        around = self._around(self._cut(code, self.law.radius))
         return self._raw(self.stacks.at_last(features, within, *conditions)), around
 
-    def _place(self, row: Tensor, column: Tensor) -> Tensor:
+    def _cut(self, window: Tensor, radius: int) -> Tensor:
+        """The window of a smaller radius: [n, r + 1, 2 r + 1] -> [n, radius + 1, 2 radius + 1]."""
+        edge = self.radius - radius
+        return window[:, edge:, edge : 2 * self.radius + 1 - edge]
+
+    def _where(self, row: Tensor, column: Tensor) -> Tensor:
         """Where a pixel lies, and 1: row, column int64 [..., H, W] -> float32 [..., _PLACE, H, W]."""
         down = row.float() * (2.0 / max(self.height - 1, 1)) - 1.0
         along = column.float() * (2.0 / max(self.columns - 1, 1)) - 1.0
         return torch.stack([down, along, down * down, along * along, torch.ones_like(down)], dim=-3)
 
-    def _around(self, padded: Tensor) -> Tensor:
-        """Codes of the pixels that may be copied: x [n, H + r, W + 2 r, C], r its margin -> [n, H W, copies]."""
+    def _around(self, code: Tensor) -> Tensor:
+        """Codes of the pixels that may be copied: [n, H + r, W + 2 r], r its margin -> [n, H W, copies]."""
         r = self.law.radius
-        height, columns = padded.shape[1] - r, padded.shape[2] - 2 * r
-        if not isinstance(self.law, CopyMixture) or r == 0:
-            return padded.new_zeros(padded.shape[0], height * columns, 0)
-        code = self.law.code(padded)
+        height, columns = code.shape[1] - r, code.shape[2] - 2 * r
+        if r == 0:
+            return code.new_zeros(code.shape[0], height * columns, 0)
         places = [(i, j) for i in range(r + 1) for j in range(2 * r + 1) if i < r or j < r]
         return torch.stack([code[:, i : i + height, j : j + columns] for i, j in places], dim=-1).flatten(1, 2)
 
@@ -237,3 +241,8 @@ class PixelCNN(GenerativeModel):
         """[n, width, H, W] -> [n, H W, outputs]."""
         raw: Tensor = self.to_law(functional.silu(self.head(features)))
         return raw.flatten(2).transpose(1, 2)
+
+
+def _padded(code: Tensor, margin: int) -> Tensor:
+    """Codes with what lies above and on both sides: [n, H, W] -> [n, H + margin, W + 2 margin]."""
+    return functional.pad(code, (margin, margin, margin, 0), value=OUTSIDE)

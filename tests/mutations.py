@@ -269,8 +269,8 @@ MUTANTS = [
         "models/pixelcnn.py",
         _family("an_exact_law_integrates_or_sums_to_one", "pixelcnn"),
         a_pixel_is_seen_before_it_is_drawn=(
-            "seen(padded), place.expand(x.shape[0], -1, -1, -1)], dim=1)",
-            "seen(padded).roll(-1, 3), place.expand(x.shape[0], -1, -1, -1)], dim=1)",
+            "torch.cat([seen, where.expand(",
+            "torch.cat([seen.roll(-1, 3), where.expand(",
         ),
     ),
     *_in(
@@ -286,7 +286,7 @@ MUTANTS = [
         "models/pixelcnn.py",
         "tests/models/test_pixelcnn.py::test_the_window_of_a_pixel_gives_the_law_that_the_whole_picture_gives",
         a_window_wraps_around_the_picture=("(columns >= 0) & (columns < self.columns)", "(columns < 10**6)"),
-        features_of_a_window_are_not_zero_outside=("place], dim=1) * within", "place], dim=1)"),
+        features_of_a_window_are_not_zero_outside=("where], dim=1) * within", "where], dim=1)"),
     ),
     *_in(
         "models/pixelcnn.py",

@@ -17,7 +17,8 @@ network (S. Merity et al., "Pointer Sentinel Mixture Models", 2016): drawn pictu
 around a colour would spend most of its mass beside it. Every component sums to 1 over all colours, and so does P.
 
 Both say what of a pixel the network sees. Colours are compared by code, sum_c x_c L^(c-1), which is exact in single
-precision up to 2^24; ``OUTSIDE`` is the code beyond the picture's edge.
+precision up to 2^24; ``OUTSIDE`` is the code beyond the picture's edge. The place of a colour in the palette takes one
+comparison with each of the palette's, so that it is looked up once for each pixel, and handed to ``seen``.
 """
 
 from __future__ import annotations
@@ -40,7 +41,27 @@ _LEAST_SCALE = 0.1  # of a logistic component, in levels; the largest is half of
 _AT_START = {"copies": 0.5, "palette": 0.4, "logistic": 0.1}
 
 
-class LevelSoftmax(nn.Module):
+class _Coded(nn.Module):
+    """C channels of L levels as one number, and back."""
+
+    def __init__(self, channels: int, levels: int):
+        super().__init__()
+        self.channels, self.levels = channels, levels
+
+    def code(self, x: Tensor) -> Tensor:
+        """x float32 [..., C] -> float32 [...]; negative where a level is."""
+        code = x[..., 0]
+        for c in range(1, self.channels):
+            code = code + x[..., c] * float(self.levels**c)
+        return code
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Codes that are not negative, float32 [...] -> x float32 [..., C]."""
+        whole = code.long()
+        return torch.stack([whole // self.levels**c % self.levels for c in range(self.channels)], dim=-1).float()
+
+
+class LevelSoftmax(_Coded):
     """Softmax over the levels of each channel, given the channels before it.
 
     Args:
@@ -57,8 +78,7 @@ class LevelSoftmax(nn.Module):
     radius = 0
 
     def __init__(self, channels: int, levels: int):
-        super().__init__()
-        self.channels, self.levels = channels, levels
+        super().__init__(channels, levels)
         self.features = channels * levels
         self.outputs = channels * levels
         self.uniforms = channels
@@ -72,9 +92,14 @@ class LevelSoftmax(nn.Module):
         shares = [(count + 0.5) / (len(x) + 0.5 * self.levels) for count in counts]
         return torch.cat(shares).log().float()
 
-    def seen(self, x: Tensor) -> Tensor:
-        """What the network sees, one-hot levels: x [n, H + 1, W + 2, C], with a margin -> [n, features, H, W]."""
-        return self._one_hot(x[:, 1:, 1:-1]).flatten(3).permute(0, 3, 1, 2)
+    def place(self, code: Tensor) -> Tensor:
+        """Nothing is looked up: codes [...] -> 0, int64 [...]."""
+        return torch.zeros_like(code, dtype=torch.int64)
+
+    def seen(self, code: Tensor, place: Tensor) -> Tensor:
+        """What the network sees, one-hot levels: codes [n, H + 1, W + 2], with a margin -> [n, features, H, W]."""
+        inner = code[:, 1:, 1:-1].clamp(min=0)
+        return self._one_hot(self.decode(inner)).flatten(3).permute(0, 3, 1, 2)
 
     def log_prob(self, raw: Tensor, x: Tensor, around: Tensor) -> Tensor:
         """log P(x): raw [n, P, outputs], x [n, P, C], around is not looked at -> float64 [n, P]."""
@@ -103,7 +128,7 @@ class LevelSoftmax(nn.Module):
         return logits if c == 0 else logits + one_hot[..., : c * self.levels] @ self.tables[c - 1]
 
 
-class CopyMixture(nn.Module):
+class CopyMixture(_Coded):
     """Copies of pixels around, colours of a palette, and discretised logistic laws.
 
     Args:
@@ -124,10 +149,10 @@ class CopyMixture(nn.Module):
     palette: Tensor
 
     def __init__(self, channels: int, levels: int, *, radius: int, palette: int, components: int):
-        super().__init__()
+        super().__init__(channels, levels)
         if min(radius, palette) < 0 or components < 1:
             raise ValueError("copies and palette are 0 or more, components 1 or more")
-        self.channels, self.levels, self.radius, self.components = channels, levels, radius, components
+        self.radius, self.components = radius, components
         self.copies = 2 * radius * (radius + 1)
         self.register_buffer("palette", torch.full((palette, channels), _UNUSED))
         self.embedding = nn.Embedding(palette + 1, _SEEN)  # the last is for colours that are not of the palette
@@ -159,31 +184,35 @@ class CopyMixture(nn.Module):
         add = torch.zeros(self.components, self.pairs)
         return torch.cat([*parts, torch.cat([means, scales, add], dim=1).flatten()])
 
-    def seen(self, x: Tensor) -> Tensor:
+    def place(self, code: Tensor) -> Tensor:
+        """Place of each colour in the palette, or the number of places: codes [...] -> int64 [...]."""
+        places = torch.arange(len(self.palette), dtype=code.dtype, device=code.device) - len(self.palette)
+        hit = (code[..., None] == self.code(self.palette)).to(code.dtype)  # of different colours: one at most
+        return (hit @ places).long() + len(self.palette)
+
+    def seen(self, code: Tensor, place: Tensor) -> Tensor:
         """What the network sees of a pixel: its levels, which earlier neighbours it equals, and which colour it is.
 
-        x [n, H + 1, W + 2, C], with a margin of one pixel above and on both sides -> [n, features, H, W].
+        Args:
+            code: [n, H + 1, W + 2], with a margin of one pixel above and on both sides.
+            place: int64 [n, H, W].
+
+        Returns:
+            [n, features, H, W].
         """
-        code = self.code(x)
         here = code[:, 1:, 1:-1]
         neighbours = (code[:, 1:, :-2], code[:, :-1, 1:-1], code[:, :-1, :-2], code[:, :-1, 2:])
         equal = torch.stack([here == other for other in neighbours], dim=-1).float()
-        known: Tensor = self.embedding(self._look_up(here))
-        return torch.cat([self._scaled(x[:, 1:, 1:-1]), equal, known], dim=-1).permute(0, 3, 1, 2)
-
-    def code(self, x: Tensor) -> Tensor:
-        """The number of a colour: x [..., C] -> [...]; negative where a level is."""
-        code = x[..., 0]
-        for c in range(1, self.channels):
-            code = code + x[..., c] * float(self.levels**c)
-        return code
+        known: Tensor = self.embedding(place)
+        levels = self._scaled(self.decode(here.clamp(min=0)))
+        return torch.cat([levels, equal, known], dim=-1).permute(0, 3, 1, 2)
 
     def log_prob(self, raw: Tensor, x: Tensor, around: Tensor) -> Tensor:
         """log P(x): raw [n, P, outputs], x [n, P, C], around [n, P, copies], codes -> float64 [n, P]."""
         logits, mean, log_scale, add = self._parts(raw, around)
         code = self.code(x)
         copied = torch.where(around == code[..., None], logits[..., : self.copies], _NEVER)
-        place = self._look_up(code)
+        place = self.place(code)
         mine = logits.gather(2, (self.copies + place)[..., None])  # where there is none, another, which does not count
         mine = torch.where((place < len(self.palette))[..., None], mine, _NEVER)
         smooth = logits[..., -self.components :] + self._logistic(x, mean, log_scale, add).float()
@@ -196,8 +225,7 @@ class CopyMixture(nn.Module):
         # The colour itself where it was known: at most one term of the sum is not 0.
         known = torch.cat([around, self.code(self.palette).expand(around.shape[0], -1)], dim=1)
         place = torch.arange(self.weights - self.components, device=chosen.device)
-        code = row_sum(torch.where(place == chosen[:, None], known, 0.0)).long()
-        exact = [code // self.levels**c % self.levels for c in range(self.channels)]
+        exact = self.decode(row_sum(torch.where(place == chosen[:, None], known, 0.0)))
         m = chosen - len(place)
         here = (torch.arange(self.components, device=m.device) == m[:, None]).float()[..., None]  # [n, M, 1]
         mean, log_scale, add = ((part * here).sum(dim=1) for part in (mean, log_scale, add))
@@ -209,13 +237,7 @@ class CopyMixture(nn.Module):
             centre = self._centre(mean, add, [self._scaled(level) for level in smooth], c)
             value = (centre.double() + 1.0) * (0.5 * (self.levels - 1)) + noise[:, c]
             smooth.append((value + 0.5).floor().clamp(0, self.levels - 1).float())
-        return torch.where((m < 0)[:, None], torch.stack(exact, dim=1).float(), torch.stack(smooth, dim=1))
-
-    def _look_up(self, code: Tensor) -> Tensor:
-        """Place of each colour in the palette, or the number of places: codes [...] -> int64 [...]."""
-        places = torch.arange(len(self.palette), dtype=code.dtype, device=code.device) - len(self.palette)
-        hit = (code[..., None] == self.code(self.palette)).to(code.dtype)  # of different colours: one at most
-        return (hit @ places).long() + len(self.palette)
+        return torch.where((m < 0)[:, None], exact, torch.stack(smooth, dim=1))
 
     def _parts(self, raw: Tensor, around: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits [n, P, weights], mean and log-scale [n, P, M, C], what channels add to later ones [n, P, M, pairs]."""

@@ -91,7 +91,8 @@ def test_the_window_of_a_pixel_gives_the_law_that_the_whole_picture_gives(data: 
     for t in range(model.sample_steps):
         # What is drawn later is not there yet.
         so_far = pixels * (torch.arange(model.sample_steps) < t)[:, None]
-        law, near = model._at(torch.full((3,), t), so_far, given_)
+        code = model.law.code(so_far)
+        law, near = model._at(torch.full((3,), t), code, model.law.place(code), given_)
         assert torch.allclose(law[:, 0], whole[:, t], atol=1e-4)
         assert torch.equal(near[:, 0], around[:, t])
 
