@@ -8,7 +8,10 @@ __all__ = ["Backlog"]
 
 _WINDOW = 0.25  # seconds of unbroken work after which the pace is looked at
 _FORGET = 0.6  # weight of the pace so far at each look
-_DOUBT = 1.3  # work admitted in vain is worse than a refusal
+_DOUBT = 1.25  # what is added to every prediction: work admitted in vain is worse than a refusal
+_MOST_DOUBT = 8.0
+_RISE, _FALL = 0.3, 0.01  # weight of a ticket that took longer than expected, and of one that did not
+_TELLING = 0.05  # seconds that a ticket must have been expected to take, for its time to say anything
 _SLOWEST, _FASTEST = 0.02, 512.0  # a pace outside is a stopped machine's, or a mistake
 
 
@@ -17,7 +20,8 @@ class Backlog:
 
     Work is predicted for rows that share full runs, as they do when there is much of it. The pace, predicted seconds of
     runs a second of the clock, is measured while there is work without a break: in it are the number of threads,
-    whatever else the machine does, and the predictions' own error.
+    whatever else the machine does, and the predictions' own error. What is still wrong is learnt from the tickets
+    themselves, by how much longer they took than was expected of them.
 
     Attributes:
         work: predicted seconds ahead.
@@ -25,6 +29,7 @@ class Backlog:
         bytes: memory of those rows.
         tickets: how many tickets are open.
         pace: predicted seconds of runs a second.
+        doubt: how much longer tickets take than expected, 1.25 at least.
     """
 
     def __init__(self) -> None:
@@ -33,6 +38,7 @@ class Backlog:
         self.bytes = 0
         self.tickets = 0
         self.pace = 1.0
+        self.doubt = _DOUBT
         self._flows = 0
         self._since = 0.0
         self._done = 0.0
@@ -41,6 +47,9 @@ class Backlog:
         """Count a ticket that was admitted."""
         if not self.tickets:
             self._since, self._done = now, 0.0
+        ticket.admitted = now
+        ticket.expected = self.seconds_until(ticket.flow, ticket.work) / self.doubt
+        ticket.whole = ticket.work
         self.tickets += 1
         self._flows += not ticket.flow.tickets
         ticket.flow.tickets += 1
@@ -72,8 +81,15 @@ class Backlog:
         self._since, self._done = now, 0.0
         return True
 
-    def remove(self, ticket: Ticket) -> None:
-        """Forget a ticket that is answered, dropped or gone."""
+    def remove(self, ticket: Ticket, now: float) -> None:
+        """Forget a ticket that is answered, dropped or gone, and learn from the time that it took."""
+        if ticket.expected > _TELLING:
+            deadline = ticket.errand.deadline
+            took = (now - ticket.admitted) / ticket.expected
+            if not ticket.open_cohorts:
+                self._learn(took)
+            elif deadline is not None and now >= deadline - 0.001:
+                self._learn(took / max(0.1, 1.0 - ticket.work / ticket.whole))
         self.tickets -= 1
         self.rows -= ticket.n
         self.bytes -= ticket.bytes
@@ -88,6 +104,10 @@ class Backlog:
         if not self.tickets:
             self.work = 0.0
 
+    def _learn(self, took: float) -> None:
+        weight = _RISE if took > self.doubt else _FALL
+        self.doubt = min(max(self.doubt + weight * (took - self.doubt), _DOUBT), _MOST_DOUBT)
+
     @property
     def seconds(self) -> float:
         """Seconds until all that is admitted is done."""
@@ -98,4 +118,4 @@ class Backlog:
         others = self._flows - (flow.tickets > 0)
         # Each of the others gets as much as this client, as long as it has work.
         queue = min(self.work + work, (others + 1) * (flow.work + work))
-        return _DOUBT * queue / self.pace
+        return self.doubt * queue / self.pace

@@ -55,6 +55,9 @@ class Ticket:
         turn: on the flow's clock, when it would be done if all of the client's tickets were served at once; it goes
             before those with later turns, so that what is short is not held up by what is long, and what came first
             is done first.
+        admitted: when, on the scheduler's clock.
+        expected: seconds from then on in which it was expected to be done.
+        whole: ``work`` at that time.
         row_runs: runs so far, counted once for each of its rows in them.
         running: runs under way with rows of it, in other threads.
     """
@@ -68,6 +71,9 @@ class Ticket:
     work: float
     capability: Capability
     turn: float = 0.0
+    admitted: float = 0.0
+    expected: float = 0.0
+    whole: float = 0.0
     row_runs: int = 0
     cohorts: list[Cohort] = field(default_factory=list)
     open_cohorts: int = 0

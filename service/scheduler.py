@@ -258,7 +258,7 @@ class Scheduler:
     def _end(self, ticket: Ticket) -> None:
         if ticket in self._tickets:
             self._tickets.discard(ticket)
-            self._backlog.remove(ticket)
+            self._backlog.remove(ticket, self._clock())
             for batch in ticket.running:
                 batch.stop_if_useless()
             if not ticket.flow.tickets:
