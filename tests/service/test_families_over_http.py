@@ -45,19 +45,20 @@ def graphs(family: TrainedFamily, capability: Capability, **inputs: Any) -> dict
 def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFamily) -> None:
     capabilities = family.served.manifest.capabilities
     x = family.folds.test.rows[:20]
+    rows = np.where(np.isnan(x), None, x).tolist() if x.dtype.kind == "f" else x.tolist()
     expected: dict[str, tuple[np.ndarray, dict[str, Any], str]] = {}
     if "sample" in capabilities:
         drawn = graphs(family, "sample", seed=np.full(20, 8), row=np.arange(3, 23))["x"]
         expected["/sample"] = drawn, {"n": 20, "seed": 8, "start": 3}, "rows"
     if "log_prob" in capabilities:
-        expected["/log_prob"] = graphs(family, "log_prob", x=x)["log_prob"], {"rows": x.tolist()}, "log_prob"
+        expected["/log_prob"] = graphs(family, "log_prob", x=x)["log_prob"], {"rows": rows}, "log_prob"
     if "encode" in capabilities:
-        expected["/encode"] = graphs(family, "encode", x=x)["z"], {"rows": x.tolist()}, "codes"
+        expected["/encode"] = graphs(family, "encode", x=x)["z"], {"rows": rows}, "codes"
     if "decode" in capabilities:
         z = graphs(family, "latent", seed=np.full(20, 8), row=np.arange(20))["z"]
         expected["/decode"] = graphs(family, "decode", z=z)["x"], {"codes": z.tolist()}, "rows"
     if "score" in capabilities:
-        expected["/anomaly-score"] = graphs(family, "score", x=x)["score"], {"rows": x.tolist()}, "score"
+        expected["/anomaly-score"] = graphs(family, "score", x=x)["score"], {"rows": rows}, "score"
     assert expected
     for path, (values, fields, name) in expected.items():
         answer = ask(client, path, family, **fields)
