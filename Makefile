@@ -56,7 +56,7 @@ schema: $(TEST_VENV)/.stamp ## write docs/manifest.schema.json from the manifest
 	@$(IN_TEST_VENV) python -m commands.schema docs/manifest.schema.json
 
 clean: ## remove both environments and the tools' caches
-	rm -rf $(VENV) $(TEST_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TEST_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 
 .PHONY: help serve test lint train mutants fuzz bench schema clean
 

@@ -215,7 +215,7 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
                     operations = parts.operations if wanted == JSON else parts.operations.raw
                     answer = await call.use(operations, asked, errand)
                 content, media_type, said = await write_answer(answer, wanted, call.forms, request.headers)
-    except TimeoutError:
+    except (TimeoutError, DeadlineExceeded):
         raise DeadlineExceeded(f"the answer was not ready within {seconds * 1000:.0f} ms") from None
     answered(parts, request.scope, answer.model, call.capability, n, answer.cache)
     return Response(

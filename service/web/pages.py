@@ -311,7 +311,7 @@ async def _within(request: Request) -> AsyncIterator[Errand]:
         async with asyncio.timeout(seconds):
             with DisconnectWatch(request.receive):
                 yield errand_of(request.scope, time.perf_counter() + seconds)
-    except TimeoutError:
+    except (TimeoutError, DeadlineExceeded):
         raise DeadlineExceeded(f"the page was not ready within {seconds:g} s") from None
 
 
