@@ -11,7 +11,8 @@ _FORGET = 0.6  # weight of the pace so far at each look
 _DOUBT = 1.25  # what is added to every prediction: work admitted in vain is worse than a refusal
 _MOST_DOUBT = 8.0
 _RISE, _FALL = 0.3, 0.01  # weight of a ticket that took longer than expected, and of one that did not
-_TELLING = 0.05  # seconds that a ticket must have been expected to take, for its time to say anything
+_PRESSED = 0.25  # share of its time that a ticket must have been expected to take, for it to say anything
+_RELIEF = 0.5  # share of the doubt that is left each time that nothing is left to do
 _SLOWEST, _FASTEST = 0.02, 512.0  # a pace outside is a stopped machine's, or a mistake
 
 
@@ -21,7 +22,8 @@ class Backlog:
     Work is predicted for rows that share full runs, as they do when there is much of it. The pace, predicted seconds of
     runs a second of the clock, is measured while there is work without a break: in it are the number of threads,
     whatever else the machine does, and the predictions' own error. What is still wrong is learnt from the tickets
-    themselves, by how much longer they took than was expected of them.
+    themselves, by how much longer they took than was expected of them. Only those that came near their deadline are asked:
+    where there is little work, runs are small and take longer than their share of a full one, which harms nobody.
 
     Attributes:
         work: predicted seconds ahead.
@@ -29,7 +31,7 @@ class Backlog:
         bytes: memory of those rows.
         tickets: how many tickets are open.
         pace: predicted seconds of runs a second.
-        doubt: how much longer tickets take than expected, 1.25 at least.
+        doubt: how much longer tickets take than expected under pressure, 1.25 at least.
     """
 
     def __init__(self) -> None:
@@ -83,12 +85,12 @@ class Backlog:
 
     def remove(self, ticket: Ticket, now: float) -> None:
         """Forget a ticket that is answered, dropped or gone, and learn from the time that it took."""
-        if ticket.expected > _TELLING:
-            deadline = ticket.errand.deadline
+        deadline = ticket.errand.deadline
+        if deadline is not None and ticket.expected > _PRESSED * (deadline - ticket.admitted):
             took = (now - ticket.admitted) / ticket.expected
             if not ticket.open_cohorts:
                 self._learn(took)
-            elif deadline is not None and now >= deadline - 0.001:
+            elif now >= deadline - 0.001:
                 self._learn(took / max(0.1, 1.0 - ticket.work / ticket.whole))
         self.tickets -= 1
         self.rows -= ticket.n
@@ -103,6 +105,7 @@ class Backlog:
             self._flows -= 1
         if not self.tickets:
             self.work = 0.0
+            self.doubt = _DOUBT + _RELIEF * (self.doubt - _DOUBT)
 
     def _learn(self, took: float) -> None:
         weight = _RISE if took > self.doubt else _FALL

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -26,6 +29,20 @@ def _families_are_trained_once(tmp_path_factory: pytest.TempPathFactory) -> None
     base = tmp_path_factory.getbasetemp()
     root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     os.environ["NONESUCH_TEST_FAMILIES"] = str(root / "families")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _translations_are_listed_once() -> Iterator[None]:
+    """torch's exporter lists all of its translations anew for each graph, which takes it half a second."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    from onnxscript._framework_apis import torch_2_5
+
+    listed = torch_2_5.get_torchlib_ops
+    torch_2_5.get_torchlib_ops = cache(listed)
+    yield
+    torch_2_5.get_torchlib_ops = listed
 
 
 @pytest.hookimpl(optionalhook=True)

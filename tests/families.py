@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from training.progress import Reporter
 from training.recipe import Recipe, build_model, load_recipe
 from training.train import prepare_data, train
 
-__all__ = ["RECIPES", "TrainedFamily", "kind_of", "trained"]
+__all__ = ["RECIPES", "TrainedFamily", "all_trained", "kind_of", "trained"]
 
 RECIPES = Path(__file__).parent.parent / "recipes" / "contract"
 
@@ -64,16 +64,10 @@ class TrainedFamily:
 @cache
 def trained(name: str) -> TrainedFamily:
     """Train a family by its contract recipe, once in a test session, whichever process asks first."""
-    path = RECIPES / f"{name}.yaml"
-    assert path.is_file(), f"the family {name!r} brings no contract recipe {path}"
-    recipe, _ = load_recipe(path)
-    assert recipe.family == name
     folder = _folder() / name
-    out, runs, data = folder / "bundles", folder / "runs", folder / "data"
-    bundle = out / recipe.name / "1"
     with _alone(folder):
-        if not bundle.is_dir():
-            train(path, data_root=data, out=out, runs=runs, reporter=Reporter(Console(quiet=True)))
+        recipe = _train(name)
+    out, runs, data = folder / "bundles", folder / "runs", folder / "data"
     dataset, folds = prepare_data(recipe, data)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, dataset.support, dataset.label_names)
@@ -83,12 +77,21 @@ def trained(name: str) -> TrainedFamily:
         name=name,
         recipe=recipe,
         root=out,
-        served=load_model(open_bundle(bundle)),
+        served=load_model(open_bundle(out / recipe.name / "1")),
         model=model.eval(),
         start=start,
         folds=folds,
         fit=FitReport(**json.loads((runs / recipe.name / REPORT).read_text(encoding="utf-8"))),
     )
+
+
+def all_trained() -> list[TrainedFamily]:
+    """Every family; those that another process is training come last."""
+    names = sorted(registry())
+    for name in names:
+        with suppress(BlockingIOError), _alone(_folder() / name, wait=False):
+            _train(name)
+    return [trained(name) for name in names]
 
 
 @cache
@@ -104,12 +107,24 @@ def kind_of(name: str) -> str | None:
     return str(model.log_prob_kind)
 
 
+def _train(name: str) -> Recipe:
+    path = RECIPES / f"{name}.yaml"
+    assert path.is_file(), f"the family {name!r} brings no contract recipe {path}"
+    recipe, _ = load_recipe(path)
+    assert recipe.family == name
+    folder = _folder() / name
+    out, runs, data = folder / "bundles", folder / "runs", folder / "data"
+    if not (out / recipe.name / "1").is_dir():
+        train(path, data_root=data, out=out, runs=runs, reporter=Reporter(Console(quiet=True)))
+    return recipe
+
+
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time."""
+def _alone(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """One process at a time; whoever would not wait gets a BlockingIOError."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from tests.service.redis_server import redis_server
 from tests.service.server_process import ServerProcess, serving
 from tests.service.whole import write_all
 
-__all__ = ["client", "redis_server", "server"]
+__all__ = ["client", "redis_server", "root", "server"]
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,11 @@ def _no_pictures_at_home() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NONESUCH_PICTURES", "")
         yield
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty folder for bundles."""
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    return folder

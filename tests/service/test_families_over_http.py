@@ -14,7 +14,7 @@ import pytest
 from contract.capabilities import Capability
 from models.base import registry
 from runtime.loop import run_program
-from tests.families import TrainedFamily, trained
+from tests.families import TrainedFamily, all_trained, trained
 from tests.service.server_process import serving
 
 FAMILIES = sorted(registry())
@@ -23,8 +23,8 @@ FAMILIES = sorted(registry())
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     root: Path = tmp_path_factory.mktemp("bundles")
-    for name in FAMILIES:
-        shutil.copytree(trained(name).root, root, dirs_exist_ok=True)
+    for family in all_trained():
+        shutil.copytree(family.root, root, dirs_exist_ok=True)
     with serving(root) as server, server.client() as client:
         yield client
 
