@@ -29,7 +29,10 @@ serve: $(VENV)/.stamp ## serve the bundles on http://127.0.0.1:8000 (PORT=, HOST
 	@exec $(VENV)/bin/nonesuch serve $(SERVE_FLAGS) $(ARGS)
 
 test: $(TEST_VENV)/.stamp ## run the tests, with a real Redis and torch (ARGS= goes to pytest)
-	@$(IN_TEST_VENV) python -m pytest -n logical --dist loadfile $(ARGS)
+	@$(IN_TEST_VENV) python -m pytest -n logical --dist loadfile -m "not slow" $(ARGS)
+
+test-slow: $(TEST_VENV)/.stamp ## run the tests that train for long to look at one thing, some minutes more
+	@$(IN_TEST_VENV) python -m pytest -n logical --dist loadfile -m slow $(ARGS)
 
 lint: $(TEST_VENV)/.stamp ## ruff, mypy and the arrows between the rooms
 	@$(IN_TEST_VENV) ruff check .
@@ -58,7 +61,7 @@ schema: $(TEST_VENV)/.stamp ## write docs/manifest.schema.json from the manifest
 clean: ## remove both environments and the tools' caches
 	rm -rf $(VENV) $(TEST_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 
-.PHONY: help serve test lint train mutants fuzz bench schema clean
+.PHONY: help serve test test-slow lint train mutants fuzz bench schema clean
 
 # An environment that has been moved or copied holds the old folder's path in its scripts: install it anew.
 define stale

@@ -22,8 +22,8 @@ class Backlog:
     Work is predicted for rows that share full runs, as they do when there is much of it. The pace, predicted seconds of
     runs a second of the clock, is measured while there is work without a break: in it are the number of threads,
     whatever else the machine does, and the predictions' own error. What is still wrong is learnt from the tickets
-    themselves, by how much longer they took than was expected of them. Only those that came near their deadline are asked:
-    where there is little work, runs are small and take longer than their share of a full one, which harms nobody.
+    themselves, by how much longer they took than was expected of them. Only those that came near their deadline are
+    asked: where there is little work, runs are small and take longer than their share of full ones, and nobody is late.
 
     Attributes:
         work: predicted seconds ahead.

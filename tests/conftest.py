@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,11 @@ def _translations_are_listed_once() -> Iterator[None]:
     torch_2_5.get_torchlib_ops = cache(listed)
     yield
     torch_2_5.get_torchlib_ops = listed
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the collector need not look at it again each time that an export makes new objects."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

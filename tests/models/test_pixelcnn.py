@@ -357,6 +357,7 @@ class TestLabels:
 # -- what ships, and what is refused -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_export_of_a_colour_picture_is_the_model() -> None:
     model = pixelcnn(levels(256, 3, 4, 3), layers=1, labels=["cat", "dog"])
     verified = verify_export(model, export_model(model), some(model.support, 64).numpy())

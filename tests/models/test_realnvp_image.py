@@ -131,6 +131,7 @@ def _density(model: RealNVPImage, per_level: int = 8) -> tuple[np.ndarray, np.nd
     return grid, (model.latent_log_prob(z) + log_det).exp().numpy() / per_level**2
 
 
+@pytest.mark.slow
 def test_the_bound_meets_the_law_and_draws_follow_it() -> None:
     model, n = flow(levels(3, 1, 2), 0.2, scales=1, couplings=3, preprocess="affine"), 20_000
     grid, mass = _density(model)
@@ -164,6 +165,7 @@ def test_a_low_temperature_keeps_draws_near_the_middle_of_the_law() -> None:
     assert narrow < 0.5 * wide
 
 
+@pytest.mark.slow
 def test_the_export_of_a_colour_picture_is_the_model() -> None:
     model = flow(levels(256, 4, 4, 3), 0.1, couplings=1)
     exported = export_model(model)

@@ -219,6 +219,7 @@ class TestLabels:
         assert abs(float(withheld.double().mean()) - 0.25) < 4 * (0.25 * 0.75 / n) ** 0.5
 
 
+@pytest.mark.slow
 def test_the_export_of_a_colour_picture_is_the_model() -> None:
     model = vae(levels(256, 5, 4, 3), latent=3)
     x = np.random.default_rng(0).integers(0, 256, size=(64, 5, 4, 3)).astype(np.uint8)

@@ -27,6 +27,8 @@ from training.train import prepare_data
 
 DETERMINED = 1e-4  # smallest p-value of a test whose draws are fixed: met once in ten thousand choices of a seed
 
+pytestmark = pytest.mark.slow
+
 
 class Estimated:
     """A machine of 25 visible and 21 hidden units, just beyond what is summed up, after ``nonesuch train``."""

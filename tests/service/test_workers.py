@@ -59,6 +59,7 @@ def draws(server: ServerProcess) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_how_many_workers_and_threads_there_are(bundles: Path, two: ServerProcess) -> None:
     with serving(bundles, NONESUCH_COMPUTE_THREADS="1") as one:
         alone = draws(one)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from tests.training.runs import ROOT, one_thread, train_quietly
+from tests.families import trained
+from tests.training.runs import one_thread
 from training import train as training
 from training.export import Exported
 from training.train import Trained
@@ -24,9 +25,10 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def flow() -> Trained:
     """The small flow of the contract tests, trained without an interruption."""
-    return train_quietly(ROOT / "recipes" / "contract" / "realnvp.yaml", tmp_path_factory.mktemp("flow"))[0]
+    family = trained("realnvp")
+    return Trained(family.served.bundle, family.fit)
 
 
 @pytest.fixture

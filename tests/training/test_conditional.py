@@ -17,6 +17,8 @@ from training.recipe import load_recipe
 from training.report import reevaluate
 from training.train import prepare_data
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Conditional:

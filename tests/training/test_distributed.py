@@ -76,6 +76,7 @@ with processes.join():
 """
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     script = tmp_path / "fit.py"
     script.write_text(FIT)
@@ -100,6 +101,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     assert len(list((tmp_path / "two" / "tensorboard").glob("events.*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_a_process_ends_and_goes_on_to_the_figures_of_one(flow: Trained, tmp_path: Path) -> None:
     arguments = ["train", str(REALNVP), "--out", str(tmp_path / "bundles"), "--runs", str(tmp_path / "runs")]
     resume = tmp_path / "runs" / "contract-realnvp" / "last.ckpt"
@@ -132,6 +134,7 @@ def test_a_run_that_lost_a_process_ends_and_goes_on_to_the_figures_of_one(flow: 
         assert abs(one.value - two.value) <= tolerance.get(one.name, 0.02)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_the_recipe_is_said_once(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, "contract/realnvp.yaml", ordinary="round")
     command = [sys.executable, "-m", "commands.main", "train", str(recipe), "--processes", "2"]

@@ -218,6 +218,7 @@ def test_options_of_a_table_do_not_go_with_a_recipe(tmp_path: Path, capsys: pyte
     assert "--drop goes with a table, not with a recipe" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_table_ends_in_a_calibrated_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

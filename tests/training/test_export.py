@@ -62,6 +62,7 @@ def graph(exported: Exported, name: str) -> onnx.ModelProto:
     return onnx.load_from_string(exported.graphs[name])
 
 
+@pytest.mark.slow
 def test_another_process_exports_the_same_bytes(gaussian: tuple[GenerativeModel, Exported], tmp_path: Path) -> None:
     script = (
         "import sys; sys.path[:0] = [sys.argv[1]]\n"

@@ -109,6 +109,7 @@ def test_the_flow_comes_close_to_the_law_that_made_the_moons_and_no_closer() -> 
     assert -3 * error < np.mean(truth - flow) < 0.05
 
 
+@pytest.mark.slow
 def test_breast_cancer_trained_again_comes_out_the_same(tmp_path: Path) -> None:
     shipped = next(folder for folder in FOLDERS if folder.parent.name == "breast-cancer")
     again, _ = train_quietly(ROOT / "recipes" / "breast-cancer.yaml", tmp_path)

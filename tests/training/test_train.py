@@ -223,6 +223,7 @@ def test_an_unreadable_recipe_leaves_nothing_behind(tmp_path: Path) -> None:
 # -- killed --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_to_the_same_figures(flow: Trained, tmp_path: Path, exports_once: None) -> None:
     recipe = ROOT / "recipes" / REALNVP
     command = [sys.executable, "-c", "from commands.main import main; main()", "train", str(recipe)]
