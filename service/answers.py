@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from contract.conformal import alarm_rank, false_alarm_interval, ranks, smallest_p_value
 from contract.programs import Program
+from contract.support import Support
 from runtime.model import LoadedModel
 from service.knobs import Knobs
 
-__all__ = ["answer_head", "answer_of", "columns_of", "condition_of", "log_prob_answer", "score_answer"]
+__all__ = ["answer_head", "answer_of", "bits_per_nat", "columns_of", "condition_of", "log_prob_answer", "score_answer"]
 
 Env = dict[str, NDArray[Any]]
 
@@ -69,10 +70,15 @@ def log_prob_answer(
         body["bias"] = output.error.bias
     if "free_energy" in outputs:
         body["free_energy"] = outputs["free_energy"]
-    support = model.manifest.support
-    if support.discrete:
-        body["bits_per_dimension"] = values / (-log(2.0) * support.size)
+    bits = bits_per_nat(model.manifest.support)
+    if bits is not None:
+        body["bits_per_dimension"] = values * bits
     return body
+
+
+def bits_per_nat(support: Support) -> float | None:
+    """What takes a log-probability in nats to bits per dimension, where every coordinate is discrete."""
+    return -1.0 / (log(2.0) * support.size) if support.discrete else None
 
 
 def score_answer(model: LoadedModel, program: Program, outputs: Env, alpha: float) -> dict[str, Any]:

@@ -42,12 +42,18 @@ class ByteBudget:
         reservation.grow(size)
         return reservation
 
-    def _take(self, size: int) -> None:
+    def take(self, size: int) -> None:
+        """Take room for ``size`` bytes, to be given back.
+
+        Raises:
+            Overloaded: there is no room now.
+        """
         if self._held + size > self.limit:
             raise Overloaded(retry_after=1.0)
         self._held += size
 
-    def _give(self, size: int) -> None:
+    def give(self, size: int) -> None:
+        """Give room back that was taken."""
         self._held -= size
 
 
@@ -64,12 +70,12 @@ class Reservation:
         Raises:
             Overloaded: there is no room now; what was held before still is.
         """
-        self._budget._take(size)
+        self._budget.take(size)
         self._size += size
 
     def close(self) -> None:
         """Give the room back; again does nothing."""
-        self._budget._give(self._size)
+        self._budget.give(self._size)
         self._size = 0
 
     def __enter__(self) -> Reservation:

@@ -81,10 +81,11 @@ class Predictions:
     def cost(self, model: LoadedModel, graph: str) -> CostModel:
         """What a run of a graph costs."""
         key = (model.digest, graph)
-        if key not in self._costs:
+        cost = self._costs.get(key)
+        if cost is None:
             # Never warmed: assume a millisecond a run, so that it goes to a thread and is measured there.
-            self._costs[key] = CostModel([(1, 1e-3), (64, 2e-3)])
-        return self._costs[key]
+            cost = self._costs[key] = CostModel([(1, 1e-3), (64, 2e-3)])
+        return cost
 
     def row_bytes(self, model: LoadedModel, capability: Capability) -> int:
         """Memory of a row on its way, states between steps included."""
@@ -93,6 +94,8 @@ class Predictions:
     def alone_seconds(self, model: LoadedModel, capability: Capability, n: int, steps: ArrayLike | None) -> float:
         """Predicted seconds of compute over n rows with nobody else there; ``steps`` as for ``Scheduler.run``."""
         program = model.program(capability)
+        if program.one_shot and steps is None:
+            return self.cost(model, program.step).seconds(n)
         total = self.cost(model, program.step).seconds(n) * _mean(program, steps)
         for graph in (program.init, program.final):
             if graph is not None:

@@ -5,7 +5,8 @@ gather. Rows wait in a lane, one for each graph of a model, whichever request an
 whichever step they are at. After each run they move to the lane of the graph that they need next, so a new request
 joins at the next step and a finished one leaves at once.
 
-Whose turn it is, says ``service/turns.py``.
+Whose turn it is, says ``service/turns.py``. What finds the runtime idle and is over at once takes no turn
+(``service/bursts.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from contract.capabilities import Capability
 from runtime.model import LoadedModel
 from runtime.rows import environment, journey
 from service.backlog import Backlog
+from service.bursts import Bursts
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded
 from service.lanes import Batch, Cohort, Env, Lane, Ticket, execute, join
@@ -83,6 +85,7 @@ class Scheduler:
         self._observe = observe
         self._predictions = Predictions(self._limits.run_seconds)
         self._turns = Turns(self._predictions, self._limits.run_seconds)
+        self._bursts = Bursts(self._predictions, self._limits.tick_seconds, clock, observe)
         self._tickets: set[Ticket] = set()
         self._backlog = Backlog()
         self._free_threads = self._limits.threads
@@ -98,16 +101,20 @@ class Scheduler:
     def start(self) -> None:
         """Start taking work; needs a running event loop."""
         self._loop = asyncio.get_running_loop()
+        self._bursts.start(self._loop)
         self._task = self._loop.create_task(self._serve(), name="scheduler")
 
     async def drain(self) -> None:
         """Refuse new work and wait until what was admitted is done."""
         self._draining = True
+        while self._bursts.rows:
+            await asyncio.sleep(0)
         await self._idle.wait()
 
     async def close(self) -> None:
         """Stop; work still under way is cancelled."""
         self._draining = True
+        self._bursts.cancel()
         for ticket in list(self._tickets):
             ticket.future.cancel()
             self._end(ticket)
@@ -121,7 +128,7 @@ class Scheduler:
     @property
     def rows_in_flight(self) -> int:
         """Rows admitted and not yet answered."""
-        return self._backlog.rows
+        return self._backlog.rows + self._bursts.rows
 
     @property
     def backlog_seconds(self) -> float:
@@ -203,6 +210,11 @@ class Scheduler:
         if self._draining:
             raise Draining(retry_after=5.0)
         program = model.program(capability)
+        # With others at work or waiting, everybody takes turns.
+        if not self._tickets and program.one_shot and steps is None and errand.watch is None and _is_on_cpu(model):
+            soon = self._bursts.add(model, program, env, n, errand.deadline)
+            if soon is not None:
+                return soon
         flow = self._turns.flow(errand.client)
         now = self._clock()
         ticket = Ticket(
@@ -374,3 +386,7 @@ class Scheduler:
         if not ticket.open_cohorts:
             self._predictions.ended(ticket.model, ticket.capability, ticket.row_runs / ticket.n)
             ticket.future.set_result(join([part.rows.result() for part in ticket.cohorts]))
+
+
+def _is_on_cpu(model: LoadedModel) -> bool:
+    return "/cpu/" in model.profile

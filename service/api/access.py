@@ -13,7 +13,7 @@ from service.errand import URGENCY, Errand
 from service.errors import OverQuota
 from service.parts import Parts
 
-__all__ = ["account_of", "admit", "answered", "caller_of", "charge", "errand_of", "note"]
+__all__ = ["account_of", "admit", "answered", "caller_of", "charge", "errand_of", "facts_of", "note", "told"]
 
 _URGENCY = re.compile(rb"(?:^|,)[ \t]*u=([0-7])[ \t]*(?:[;,]|$)")
 
@@ -81,13 +81,22 @@ async def charge(parts: Parts, scope: Scope, rows: int) -> dict[str, str]:
 
 def answered(parts: Parts, scope: Scope, answer_of: LoadedModel, capability: str, rows: int, cache: str) -> None:
     """Count an answer, and remember for the log what it was about."""
-    manifest = answer_of.manifest
-    parts.metrics.answered(manifest.name, capability, rows, cache)
+    parts.metrics.answered(answer_of.manifest.name, capability, rows, cache)
+    told(parts, scope, rows)
+    if parts.settings.access_log:
+        facts_of(scope, answer_of, rows, cache)
+
+
+def told(parts: Parts, scope: Scope, rows: int) -> None:
+    """Count what a caller was told, where callers are known."""
     caller = caller_of(scope)
     if caller is not None:
         parts.metrics.answered_to(caller.name, rows)
-    if parts.settings.access_log:
-        note(scope, model=manifest.name, version=manifest.version, rows=rows, cache=cache)
+
+
+def facts_of(scope: Scope, model: LoadedModel, rows: int, cache: str) -> None:
+    """Remember what an answer was about, for its line in the log."""
+    note(scope, model=model.manifest.name, version=model.manifest.version, rows=rows, cache=cache)
 
 
 def note(scope: Scope, **facts: Any) -> None:

@@ -10,16 +10,17 @@ request down both ways.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from random import getrandbits
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.capabilities import Capability
@@ -27,8 +28,8 @@ from contract.errors import InputError
 from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
-from service.answers import log_prob_answer, score_answer
-from service.api.access import account_of, admit, answered, charge
+from service.answers import bits_per_nat, log_prob_answer, score_answer
+from service.api.access import account_of, admit, charge, facts_of, told
 from service.api.anomaly_score import AnomalyScoreRequest
 from service.api.arrays import arrays_of, metadata, read_npy, write_npy
 from service.api.codecs import dump
@@ -51,6 +52,7 @@ log = structlog.get_logger("nonesuch.http")
 ALPHA = 0.05
 
 _JSON, _NPY = JSON.encode(), NPY.encode()
+_BYPASS = (b"nonesuch-cache", b"bypass")
 
 # Headers that change what is asked or who asks; all others mean nothing here.
 _CARE = frozenset({b"content-encoding", b"priority", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
@@ -65,14 +67,15 @@ LONG_SECONDS = 0.02
 class _Route(NamedTuple):
     """A call that has a fast path, and which types its answer may have."""
 
+    path: str
     capability: Capability
     takes: type[AskedAbout]
     gives: tuple[bytes, ...]
 
 
 ROUTES = {
-    "/log_prob": _Route("log_prob", LogProbRequest, (_JSON, _NPY)),
-    "/anomaly-score": _Route("score", AnomalyScoreRequest, (_JSON,)),
+    "/log_prob": _Route("/log_prob", "log_prob", LogProbRequest, (_JSON, _NPY)),
+    "/anomaly-score": _Route("/anomaly-score", "score", AnomalyScoreRequest, (_JSON,)),
 }
 
 
@@ -89,12 +92,20 @@ class _Plan:
     """What a question to one model needs to know, looked up once.
 
     Attributes:
+        digest: the header that names the bundle.
+        count: counts an answer, its rows and seconds.
         said: what an npy answer says in its headers, the same for all; None where the answer is no single array.
+        written: what a JSON answer says before its numbers, the same for all; None where it is no single array.
+        bits: bits per dimension of a nat, where there are such.
     """
 
     program: Program
     support: Support
+    digest: tuple[bytes, bytes]
+    count: Callable[[int, float], None]
     said: tuple[tuple[bytes, bytes], ...] | None
+    written: bytes | None
+    bits: float | None
 
 
 class _Answer(NamedTuple):
@@ -102,6 +113,7 @@ class _Answer(NamedTuple):
 
     rows: int
     model: LoadedModel
+    plan: _Plan
     content: bytes
     headers: tuple[tuple[bytes, bytes], ...]
 
@@ -138,30 +150,34 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        if parts.guard is not None:
+            try:
+                admit(parts, scope)
+            except Unauthorised:
+                await self._app(scope, receive, send)
+                return
+        parts.budget.take(head.length)
         try:
-            admit(parts, scope)
-        except Unauthorised:
-            await self._app(scope, receive, send)
-            return
-        with parts.budget.reserve(head.length):
             body, messages = await _read(receive, head.length)
             try:
                 answer = await self._answer(route, head, scope, body, started) if body is not None else None
             except Exception:  # out here nobody would turn it into an answer; the ordinary way does, whatever it is
                 log.exception("the fast path failed", path=scope["path"])
                 answer = None
+        finally:
+            parts.budget.give(head.length)
         if answer is None:
             await self._app(scope, _again(messages, receive), send)
             return
         self.answered += 1
-        request_id = os.urandom(16).hex()
+        request_id = f"{getrandbits(128):032x}"
         await send(
             {
                 "type": "http.response.start",
                 "status": 200,
                 "headers": [
-                    (b"nonesuch-cache", b"bypass"),
-                    (b"nonesuch-digest", answer.model.digest.encode()),
+                    _BYPASS,
+                    answer.plan.digest,
                     *answer.headers,
                     (b"content-length", b"%d" % len(answer.content)),
                     (b"content-type", head.wanted),
@@ -170,10 +186,12 @@ class FastPath:
             }
         )
         await send({"type": "http.response.body", "body": answer.content})
-        answered(parts, scope, answer.model, route.capability, answer.rows, "bypass")
         seconds = time.perf_counter() - started
-        parts.metrics.request(scope["path"], "POST", 200, seconds)
+        answer.plan.count(answer.rows, seconds)
+        if parts.guard is not None:
+            told(parts, scope, answer.rows)
         if parts.settings.access_log:
+            facts_of(scope, answer.model, answer.rows, "bypass")
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 log_request(scope, scope["path"], 200, seconds)
 
@@ -182,18 +200,15 @@ class FastPath:
         most = settings.max_json_bytes if head.given == _JSON else min(settings.max_binary_bytes, _LONGEST_NPY)
         return head.length <= most and parts.budget.has_room(head.length)
 
-    async def _read(self, given: bytes, body: bytes) -> Question | None:
-        """The question in a body, or None where there may be more to it."""
-        if given == _NPY:
-            return _read_array(body)
-        if len(body) < LARGE:
-            return read_small(body)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, read_large, body)
-
     async def _answer(self, route: _Route, head: _Head, scope: Scope, body: bytes, started: float) -> _Answer | None:
         """The answer, or None where the question is not plain after all."""
         parts, capability = self._parts, route.capability
-        question = await self._read(head.given, body)
+        if head.given == _NPY:
+            question = _read_array(body)
+        elif len(body) < LARGE:
+            question = read_small(body)
+        else:
+            question = await asyncio.get_running_loop().run_in_executor(self._readers, read_large, body)
         query = in_query(scope["query_string"], route.takes)
         named = both(question.named, query) if question is not None and query is not None else None
         if question is None or named is None or named.model is None:
@@ -203,7 +218,7 @@ class FastPath:
             return None
         try:
             model = parts.catalogue.get(named.model, named.version)
-            plan = self._plan(model, capability)
+            plan = self._plan(model, route)
             if plan is None or (head.wanted == _NPY and plan.said is None):
                 return None
             x = plan.support.read(question.rows)
@@ -213,44 +228,69 @@ class FastPath:
         seconds = parts.scheduler.predicted_seconds(model, capability, n)
         if seconds > LONG_SECONDS or parts.cache.worth_asking(n, seconds):
             return None
-        try:
-            standing = await charge(parts, scope, n)
-        except OverQuota:
-            return None
+        standing: dict[str, str] = {}
+        if parts.guard is not None:
+            try:
+                standing = await charge(parts, scope, n)
+            except OverQuota:
+                return None
         errand = Errand(started + parts.settings.default_timeout_ms / 1000.0, account_of(scope))
         try:
             outputs = await parts.scheduler.submit(model, capability, {"x": x}, n, errand=errand)
         except (Overloaded, Draining, DeadlineExceeded):
             return None
+        said = tuple((name.lower().encode(), value.encode()) for name, value in standing.items())
+        if head.wanted == _NPY and plan.said is not None:
+            return _Answer(n, model, plan, write_npy(outputs["log_prob"]), (*plan.said, *said))
+        if plan.written is not None:
+            return _Answer(n, model, plan, _write_json(plan, outputs["log_prob"]), said)
         if capability == "log_prob":
             answer = log_prob_answer(model, plan.program, outputs)
         else:
             answer = score_answer(model, plan.program, outputs, ALPHA if alpha is None else alpha)
-        said = tuple((name.lower().encode(), value.encode()) for name, value in standing.items())
-        if head.wanted == _NPY and plan.said is not None:
-            return _Answer(n, model, write_npy(answer["log_prob"]), (*plan.said, *said))
-        return _Answer(n, model, dump(answer), said)
+        return _Answer(n, model, plan, dump(answer), said)
 
-    def _plan(self, model: LoadedModel, capability: Capability) -> _Plan | None:
+    def _plan(self, model: LoadedModel, route: _Route) -> _Plan | None:
         """What is known of a capability; None where the model lacks it, or it takes more than rows."""
-        plans = self._plans[capability]
-        if model not in plans:
-            program = model.manifest.capabilities.get(capability)
+        plans = self._plans[route.capability]
+        try:
+            return plans[model]
+        except KeyError:
+            program = model.manifest.capabilities.get(route.capability)
             plain = program is not None and program.steps.fixed and [part.name for part in program.inputs] == ["x"]
-            plans[model] = _made_plan(model, capability, program) if plain and program is not None else None
-        return plans[model]
+            plan = plans[model] = self._made_plan(model, route, program) if plain and program is not None else None
+            return plan
+
+    def _made_plan(self, model: LoadedModel, route: _Route, program: Program) -> _Plan:
+        said = written = None
+        if route.capability == "log_prob":
+            # Of a plain question all that is said beside the numbers is the same, whatever they are.
+            empty = log_prob_answer(model, program, {part.name: np.empty(0, part.dtype) for part in program.outputs})
+            if "standard_error" not in arrays_of(empty):
+                headers = {name.lower().encode(): value.encode() for name, value in metadata(empty).items()}
+                headers.pop(b"nonesuch-digest")  # every answer has it
+                said = tuple(headers.items())
+            before = list(empty)[: list(empty).index("log_prob")]
+            if set(empty) - set(before) <= {"log_prob", "bits_per_dimension"}:
+                written = dump({name: empty[name] for name in before})[:-1] + b',"log_prob":'
+        support = model.manifest.support
+        return _Plan(
+            program,
+            support,
+            (b"nonesuch-digest", model.digest.encode()),
+            self._parts.metrics.counter_of(route.path, model.manifest.name, route.capability),
+            said,
+            written,
+            bits_per_nat(support),
+        )
 
 
-def _made_plan(model: LoadedModel, capability: Capability, program: Program) -> _Plan:
-    said = None
-    if capability == "log_prob":
-        # Of a plain question all that is said beside the numbers is the same, whatever they are.
-        empty = log_prob_answer(model, program, {part.name: np.empty(0, part.dtype) for part in program.outputs})
-        if "standard_error" not in arrays_of(empty):
-            headers = {name.lower().encode(): value.encode() for name, value in metadata(empty).items()}
-            headers.pop(b"nonesuch-digest")  # every answer has it
-            said = tuple(headers.items())
-    return _Plan(program, model.manifest.support, said)
+def _write_json(plan: _Plan, log_prob: NDArray[np.float64]) -> bytes:
+    """What ``dump`` makes of the whole answer."""
+    assert plan.written is not None
+    if plan.bits is None:
+        return plan.written + dump(log_prob) + b"}"
+    return plan.written + dump(log_prob) + b',"bits_per_dimension":' + dump(log_prob * plan.bits) + b"}"
 
 
 def _read_array(body: bytes) -> Question | None:

@@ -49,6 +49,8 @@ NOTHING = Named()
 
 def plain(fields: Mapping[str, Any]) -> Named | None:
     """What the fields of a request name; None where one is unknown, or not just as the request models ask for it."""
+    if not fields:
+        return NOTHING
     model, version, alpha = fields.get("model"), fields.get("version"), fields.get("alpha")
     known = (model is not None) + (version is not None) + (alpha is not None)
     if known != len(fields):
@@ -81,6 +83,8 @@ def both(body: Named, query: Named) -> Named | None:
     """What body and query string name together; None where they disagree."""
     if query is NOTHING:
         return body
+    if body is NOTHING:
+        return query
     if any(one is not None and other is not None and one != other for one, other in zip(body, query, strict=True)):
         return None
     return Named(
