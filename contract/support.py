@@ -124,17 +124,17 @@ class Support(BaseModel):
                 raise ValueError("two columns have the same name")
         return self
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of coordinates in a row."""
         return prod(self.shape)
 
-    @property
+    @cached_property
     def discrete(self) -> bool:
         """Whether every coordinate has the counting measure; only then do bits per dimension make sense."""
         return all(column.base_measure == "counting" for column in self.columns or (self.element,) if column)
 
-    @property
+    @cached_property
     def dtype(self) -> str:
         """Type of the arrays that graphs take and give: uint8 for pictures of at most 256 levels, else float64."""
         element = self.element

@@ -53,7 +53,8 @@ class Bursts:
 
     Args:
         predictions: what runs cost.
-        seconds: most predicted time of what runs at once.
+        alone: most predicted time of a question by itself; what may take longer belongs in another thread.
+        together: most predicted time of all that run at once.
         clock: the scheduler's, which deadlines are on.
         observe: told of every run: model, graph, rows and seconds.
 
@@ -64,12 +65,14 @@ class Bursts:
     def __init__(
         self,
         predictions: Predictions,
-        seconds: float,
+        alone: float,
+        together: float,
         clock: Callable[[], float],
         observe: Callable[[LoadedModel, str, int, float], None] | None,
     ):
         self._predictions = predictions
-        self._most = seconds
+        self._alone = alone
+        self._together = together
         self._clock = clock
         self._observe = observe
         self._groups: dict[tuple[str, str], _Group] = {}
@@ -88,15 +91,14 @@ class Bursts:
         group = self._groups.get(key)
         if group is None:
             group = _Group(model, program.step, self._predictions.cost(model, program.step))
-            seconds = group.cost.seconds(n)
-        else:
-            seconds = group.cost.seconds(group.rows + n) - group.cost.seconds(group.rows)
-        if self._seconds + seconds > self._most:
+        alone = group.cost.seconds(n)
+        more = group.cost.seconds(group.rows + n) - group.cost.seconds(group.rows) if group.rows else alone
+        if alone > self._alone or self._seconds + more > self._together:
             return None
         if not self._groups:
             self._loop.call_soon(self._run)
         self._groups[key] = group
-        self._seconds += seconds
+        self._seconds += more
         self.rows += n
         group.rows += n
         future: asyncio.Future[Env] = self._loop.create_future()

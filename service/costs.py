@@ -22,7 +22,7 @@ class CostModel:
             raise ValueError("two different numbers of rows are needed to tell the fixed cost from the cost of a row")
         self._anchors = list(measured)
         self._shared: tuple[float, float] | None = None
-        self._sums = [0.0] * 5
+        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._fit()
 
     def seconds(self, rows: int) -> float:
@@ -45,9 +45,14 @@ class CostModel:
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a run."""
         y = min(seconds, _CLIP * self.seconds(rows) + 1e-5)
-        self._sums = [
-            _FORGET * past + new for past, new in zip(self._sums, (1.0, rows, rows * rows, y, rows * y), strict=True)
-        ]
+        w, n, nn, t, nt = self._sums
+        self._sums = (
+            _FORGET * w + 1.0,
+            _FORGET * n + rows,
+            _FORGET * nn + rows * rows,
+            _FORGET * t + y,
+            _FORGET * nt + rows * y,
+        )
         self._fit()
 
     def _fit(self) -> None:

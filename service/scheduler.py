@@ -85,7 +85,7 @@ class Scheduler:
         self._observe = observe
         self._predictions = Predictions(self._limits.run_seconds)
         self._turns = Turns(self._predictions, self._limits.run_seconds)
-        self._bursts = Bursts(self._predictions, self._limits.tick_seconds, clock, observe)
+        self._bursts = Bursts(self._predictions, self._limits.inline_seconds, self._limits.tick_seconds, clock, observe)
         self._tickets: set[Ticket] = set()
         self._backlog = Backlog()
         self._free_threads = self._limits.threads

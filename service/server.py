@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] 
     url = f"http://{host}:{listener.getsockname()[1]}"
     try:
         tell = say or (lambda text: print(text, flush=True))
-        app = create_app(settings, on_ready=lambda parts: tell(banner(parts, url)))
+        app = create_app(settings, on_ready=lambda parts: _settle(tell, banner(parts, url)))
     except (FileNotFoundError, ValueError) as error:
         raise ServeError(str(error)) from None
     config = uvicorn.Config(
@@ -111,6 +112,14 @@ def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] 
         backlog=BACKLOG,
     )
     Server(config, app.state.parts).run(sockets=[listener])
+
+
+def _settle(tell: Callable[[str], None], words: str) -> None:
+    # What the start has made stays for good: the collector need not look at it again and again, which takes it longer
+    # than many a request.
+    gc.collect()
+    gc.freeze()
+    tell(words)
 
 
 def banner(parts: Parts, url: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -25,6 +27,8 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.Except
 disable_created_metrics()  # type: ignore[no-untyped-call,unused-ignore]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+GATHER = 512
+"""So many observations are gathered at most."""
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
@@ -32,7 +36,8 @@ class Metrics:
     """Prometheus metrics of one application.
 
     Children are kept in dictionaries of our own: looking one up by labels through the client costs more than the
-    increment.
+    increment. What happens thousands of times a second is gathered, and handed to the client when somebody asks, or
+    when there is much of it.
     """
 
     def __init__(self) -> None:
@@ -70,6 +75,8 @@ class Metrics:
             "nonesuch_quota_refusals", "Requests refused over a quota.", ["key"], registry=self.registry
         )
         self._children: dict[tuple[Any, ...], Any] = {}
+        self._gathered: list[_Answers | _Runs] = []
+        self._runs: dict[str, _Runs] = {}
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
         # One of several workers: each keeps its figures in files, and any of them tells those of all.
         self.shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
@@ -84,7 +91,9 @@ class Metrics:
             gauge.set_function(read)
 
     def refresh(self) -> None:
-        """Write this worker's gauges down for the others; nothing where it is the only one."""
+        """Write down what was gathered and, for other workers if there are any, this one's gauges."""
+        for gathered in self._gathered:
+            gathered.write()
         for gauge, read in self._gauges:
             gauge.set(read())
 
@@ -95,18 +104,14 @@ class Metrics:
 
     def counter_of(self, route: str, model: str, capability: str) -> Callable[[int, float], None]:
         """What counts answers of one kind, with rows and seconds, that are computed without a look into the cache."""
-        requests = self._child(self._requests, route, "POST", "200")
-        times = self._child(self._seconds, route)
-        all_rows = self._child(self._rows, model, capability)
-        looks = self._child(self._cache, model, capability, "bypass")
-
-        def count(rows: int, seconds: float) -> None:
-            requests.inc()
-            times.observe(seconds)
-            all_rows.inc(rows)
-            looks.inc()
-
-        return count
+        gathered = _Answers(
+            self._child(self._requests, route, "POST", "200"),
+            self._child(self._seconds, route),
+            self._child(self._rows, model, capability),
+            self._child(self._cache, model, capability, "bypass"),
+        )
+        self._gathered.append(gathered)
+        return gathered.add
 
     def answered(self, model: str, capability: str, rows: int, cache: str) -> None:
         """A model answered a question about so many rows."""
@@ -127,14 +132,17 @@ class Metrics:
 
     def ran(self, model: str, rows: int, seconds: float) -> None:
         """A graph of a model ran over so many rows."""
-        self._child(self._batch, model).observe(rows)
-        self._child(self._run, model).observe(seconds)
+        runs = self._runs.get(model)
+        if runs is None:
+            runs = self._runs[model] = _Runs(self._child(self._batch, model), self._child(self._run, model))
+            self._gathered.append(runs)
+        runs.add(rows, seconds)
 
     def exposition(self, accept: str | None) -> tuple[bytes, str]:
         """All metrics, and their content type: OpenMetrics for a scraper that asks for it, else Prometheus text."""
         registry = self.registry
+        self.refresh()
         if self.shared:
-            self.refresh()
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call,unused-ignore]
         if accept is not None and "application/openmetrics-text" in accept:
@@ -147,6 +155,65 @@ class Metrics:
         if child is None:
             child = self._children[key] = metric.labels(*labels)
         return child
+
+
+class _Answers:
+    """Answers of one kind, gathered."""
+
+    __slots__ = ("_bypassed", "_requests", "_rows", "_seconds", "_times", "_total_rows")
+
+    def __init__(self, requests: Any, seconds: Any, rows: Any, bypassed: Any):
+        self._requests, self._seconds, self._rows, self._bypassed = requests, seconds, rows, bypassed
+        self._times: list[float] = []
+        self._total_rows = 0
+
+    def add(self, rows: int, seconds: float) -> None:
+        """One more."""
+        self._total_rows += rows
+        self._times.append(seconds)
+        if len(self._times) >= GATHER:
+            self.write()
+
+    def write(self) -> None:
+        """Hand them to the client."""
+        if self._times:
+            self._requests.inc(len(self._times))
+            self._bypassed.inc(len(self._times))
+            self._rows.inc(self._total_rows)
+            _observe_all(self._seconds, self._times)
+            self._times, self._total_rows = [], 0
+
+
+class _Runs:
+    """Runs of one model's graphs, gathered."""
+
+    __slots__ = ("_batch", "_rows", "_seconds", "_times")
+
+    def __init__(self, batch: Any, seconds: Any):
+        self._batch, self._seconds = batch, seconds
+        self._rows: list[int] = []
+        self._times: list[float] = []
+
+    def add(self, rows: int, seconds: float) -> None:
+        """One more."""
+        self._rows.append(rows)
+        self._times.append(seconds)
+        if len(self._times) >= GATHER:
+            self.write()
+
+    def write(self) -> None:
+        """Hand them to the client."""
+        if self._times:
+            _observe_all(self._batch, self._rows)
+            _observe_all(self._seconds, self._times)
+            self._rows, self._times = [], []
+
+
+def _observe_all(histogram: Any, amounts: Sequence[float]) -> None:
+    """``observe`` for each amount, with one increment a bucket; the client has no public way for many."""
+    histogram._sum.inc(sum(amounts))
+    for bucket, times in Counts(bisect_left(histogram._upper_bounds, amount) for amount in amounts).items():
+        histogram._buckets[bucket].inc(times)
 
 
 def configure_logging(form: Literal["console", "json"], level: str) -> None:

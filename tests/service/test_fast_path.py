@@ -369,7 +369,7 @@ DTYPES = st.sampled_from(["f8", ">f8", "f4", "f2", "i1", "u8", ">i4", "?", "c8",
 def files(draw: st.DrawFn) -> bytes:
     """npy files of many kinds, whole ones and spoilt ones."""
     dtype = np.dtype(draw(DTYPES))
-    elements = st.sampled_from([0, 1]) | st.integers(0, 3) if dtype.kind in "fiubO" else None
+    elements = st.sampled_from([0, 1]) | st.integers(0, 3) if dtype.kind in "fiuO" else None
     array = draw(arrays.arrays(dtype, draw(SHAPES), elements=elements))
     file = io.BytesIO()
     version = draw(st.sampled_from([(1, 0), (1, 0), (2, 0), (3, 0)]))

@@ -1,0 +1,142 @@
+"""What finds the runtime idle: questions that arrive together run together, at once, and nobody is in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.model import LoadedModel, load_model
+from service.errand import Errand
+from service.errors import DeadlineExceeded
+from service.predictions import Predictions
+from service.scheduler import Limits, Scheduler
+from tests import bundles
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[LoadedModel]:
+    return [
+        load_model(bundles.write(tmp_path, bundles.affine("near"))),
+        load_model(bundles.write(tmp_path, bundles.affine("far", shift=3.0))),
+    ]
+
+
+def within(limits: Limits, models: list[LoadedModel], use: Any, **options: Any) -> tuple[Any, list[tuple[str, int]]]:
+    """What ``use`` gives, and the runs that there were: (name of the model, rows)."""
+    runs: list[tuple[str, int]] = []
+
+    async def scenario() -> Any:
+        scheduler = Scheduler(
+            limits, observe=lambda model, graph, rows, seconds: runs.append((model.manifest.name, rows)), **options
+        )
+        scheduler.start()
+        for model in models:
+            scheduler.warm(model, {"log_prob": {"x": np.zeros((1, 2))}})
+        try:
+            async with asyncio.timeout(20):
+                return await use(scheduler)
+        finally:
+            await scheduler.close()
+
+    return asyncio.run(scenario()), runs
+
+
+ROOMY = Limits(inline_seconds=1.0, tick_seconds=1.0)
+
+
+def points(n: int, first: float = 0.0) -> np.ndarray:
+    return np.linspace(first, first + 1.0, 2 * n).reshape(n, 2)
+
+
+def test_what_arrives_together_runs_together_by_model(models: list[LoadedModel]) -> None:
+    near, far = models
+
+    async def use(scheduler: Scheduler) -> list[Any]:
+        sizes = ((near, 1), (far, 2), (near, 3), (far, 1))
+        asked = [scheduler.run(model, "log_prob", {"x": points(n, float(n))}) for model, n in sizes]
+        return await asyncio.gather(*asked)
+
+    answers, runs = within(ROOMY, models, use)
+    assert sorted(runs) == [("far", 3), ("near", 4)]
+    for (n, shift), answer in zip(((1, 0.0), (2, 3.0), (3, 0.0), (1, 3.0)), answers, strict=True):
+        np.testing.assert_allclose(answer["log_prob"], bundles.log_prob_of(points(n, float(n)), shift), atol=1e-12)
+
+
+def test_rows_that_wait_are_in_flight_and_drained(models: list[LoadedModel]) -> None:
+    async def use(scheduler: Scheduler) -> Any:
+        future = scheduler.submit(models[0], "log_prob", {"x": points(5)}, 5)
+        assert scheduler.rows_in_flight == 5
+        await scheduler.drain()
+        assert scheduler.rows_in_flight == 0
+        return await future
+
+    answer, _ = within(ROOMY, models, use)
+    assert answer["log_prob"].shape == (5,)
+
+
+def test_whoever_left_is_not_run_for(models: list[LoadedModel]) -> None:
+    async def use(scheduler: Scheduler) -> Any:
+        stays, leaves = (scheduler.submit(models[0], "log_prob", {"x": points(n)}, n) for n in (2, 30))
+        leaves.cancel()
+        return await stays
+
+    answer, runs = within(ROOMY, models, use)
+    assert runs == [("near", 2)]
+    np.testing.assert_allclose(answer["log_prob"], bundles.log_prob_of(points(2)), atol=1e-12)
+
+
+def test_a_deadline_that_has_passed_is_said(models: list[LoadedModel]) -> None:
+    async def use(scheduler: Scheduler) -> None:
+        late = scheduler.submit(models[0], "log_prob", {"x": points(2)}, 2, errand=Errand(deadline=scheduler.now()))
+        with pytest.raises(DeadlineExceeded):
+            await late
+
+    _, runs = within(ROOMY, models, use)
+    assert runs == []
+
+
+def test_what_may_take_longer_waits_its_turn(models: list[LoadedModel]) -> None:
+    async def use(scheduler: Scheduler) -> None:
+        cost = scheduler._predictions.cost(models[0], models[0].program("log_prob").step)
+        scheduler._bursts._alone, scheduler._bursts._together = cost.seconds(50), cost.seconds(130)
+        asked = [scheduler.submit(models[0], "log_prob", {"x": points(n)}, n) for n in (40, 40, 40)]
+        assert not scheduler._tickets, "all within what may run together"
+        asked.append(scheduler.submit(models[0], "log_prob", {"x": points(40)}, 40))
+        assert len(scheduler._tickets) == 1, "the fourth is too much"
+        asked.append(scheduler.submit(models[0], "log_prob", {"x": points(1)}, 1))
+        assert len(scheduler._tickets) == 2, "and nothing overtakes it"
+        for n, answer in zip((40, 40, 40, 40, 1), await asyncio.gather(*asked), strict=True):
+            np.testing.assert_allclose(answer["log_prob"], bundles.log_prob_of(points(n)), atol=1e-12)
+        alone = scheduler.submit(models[0], "log_prob", {"x": points(5000)}, 5000)
+        assert len(scheduler._tickets) == 1, "too long by itself"
+        await alone
+
+    within(ROOMY, models, use)
+
+
+def test_a_run_that_fails_fails_for_those_in_it(models: list[LoadedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = models
+    graph = far.graphs[far.program("log_prob").step]
+
+    async def use(scheduler: Scheduler) -> list[Any]:
+        monkeypatch.setattr(graph, "run", lambda *_: 1 / 0)
+        asked = [scheduler.run(model, "log_prob", {"x": points(2)}) for model in (near, far, far)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    (good, *bad), _ = within(ROOMY, models, use)
+    np.testing.assert_allclose(good["log_prob"], bundles.log_prob_of(points(2)), atol=1e-12)
+    assert [type(error) for error in bad] == [ZeroDivisionError, ZeroDivisionError]
+
+
+def test_a_cost_that_is_not_known_is_met_in_another_thread(models: list[LoadedModel]) -> None:
+    async def use(scheduler: Scheduler) -> None:
+        scheduler._predictions = scheduler._bursts._predictions = Predictions(0.005)
+        asked = scheduler.submit(models[0], "log_prob", {"x": points(1)}, 1)
+        assert scheduler._tickets
+        await asked
+
+    within(Limits(), models, use)
