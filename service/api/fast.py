@@ -60,7 +60,7 @@ _CARE = frozenset({b"content-encoding", b"priority", b"x-timeout-ms", b"x-reques
 # A longer npy file has more numbers than are checked at once, or wider ones than it needs.
 _LONGEST_NPY = 8 * PIECE + 128
 
-LONG_SECONDS = 0.02
+LONG_SECONDS = 0.1
 """Work predicted to take longer is watched for its client's leaving and its deadline, which the ordinary way does."""
 
 
