@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from service.lanes import Flow, Ticket
+from contract.capabilities import Capability
+from service.lanes import Ticket
 
 __all__ = ["Backlog"]
 
 _WINDOW = 0.25  # seconds of unbroken work after which the pace is looked at
 _FORGET = 0.6  # weight of the pace so far at each look
-_DOUBT = 1.25  # what is added to every prediction: work admitted in vain is worse than a refusal
-_MOST_DOUBT = 8.0
-_RISE, _FALL = 0.3, 0.01  # weight of a ticket that took longer than expected, and of one that did not
+_DOUBT = 3.0  # how much longer than predicted work may take, as long as nothing is known: a refusal is better than
+# work done in vain, and a sudden crowd slows everything down before anybody is late
+_LEAST_DOUBT, _MOST_DOUBT = 2.0, 8.0
+_RISE, _FALL = 0.3, 0.02  # weight of a ticket that took longer than expected, and of one that did not
 _PRESSED = 0.25  # share of its time that a ticket must have been expected to take, for it to say anything
 _RELIEF = 0.5  # share of the doubt that is left each time that nothing is left to do
 _SLOWEST, _FASTEST = 0.02, 512.0  # a pace outside is a stopped machine's, or a mistake
@@ -31,7 +33,7 @@ class Backlog:
         bytes: memory of those rows.
         tickets: how many tickets are open.
         pace: predicted seconds of runs a second.
-        doubt: how much longer tickets take than expected under pressure, 1.25 at least.
+        doubt: how much longer tickets take than expected under pressure.
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,7 @@ class Backlog:
         self.pace = 1.0
         self.doubt = _DOUBT
         self._flows = 0
+        self._alike: dict[tuple[str, Capability], int] = {}  # rows, by what they are on the way through
         self._since = 0.0
         self._done = 0.0
 
@@ -50,7 +53,7 @@ class Backlog:
         if not self.tickets:
             self._since, self._done = now, 0.0
         ticket.admitted = now
-        ticket.expected = self.seconds_until(ticket.flow, ticket.work) / self.doubt
+        ticket.expected = self.seconds_until(ticket) / self.doubt
         ticket.whole = ticket.work
         self.tickets += 1
         self._flows += not ticket.flow.tickets
@@ -60,6 +63,9 @@ class Backlog:
         self.work += ticket.work
         self.rows += ticket.n
         self.bytes += ticket.bytes
+        way = ticket.model.digest, ticket.capability
+        for alike in (self._alike, ticket.flow.alike):
+            alike[way] = alike.get(way, 0) + ticket.n
 
     def done(self, ticket: Ticket, work: float) -> None:
         """Count work done for a ticket, in the measure of ``Ticket.work``."""
@@ -95,6 +101,10 @@ class Backlog:
         self.tickets -= 1
         self.rows -= ticket.n
         self.bytes -= ticket.bytes
+        way = ticket.model.digest, ticket.capability
+        for alike in (self._alike, ticket.flow.alike):
+            if left := alike.pop(way) - ticket.n:
+                alike[way] = left
         self.work -= ticket.work
         flow = ticket.flow
         flow.tickets -= 1
@@ -109,16 +119,29 @@ class Backlog:
 
     def _learn(self, took: float) -> None:
         weight = _RISE if took > self.doubt else _FALL
-        self.doubt = min(max(self.doubt + weight * (took - self.doubt), _DOUBT), _MOST_DOUBT)
+        self.doubt = min(max(self.doubt + weight * (took - self.doubt), _LEAST_DOUBT), _MOST_DOUBT)
 
     @property
     def seconds(self) -> float:
         """Seconds until all that is admitted is done."""
         return self.work / self.pace
 
-    def seconds_until(self, flow: Flow, work: float) -> float:
-        """Seconds until new work of a client would be done."""
+    def alike(self, ticket: Ticket) -> tuple[int, int]:
+        """Rows that would take the same way as a new ticket's, its own included: all, and those that it waits for.
+
+        However many rows the other clients have there, each of them gets as much as this one.
+        """
+        way = ticket.model.digest, ticket.capability
+        every = self._alike.get(way, 0) + ticket.n
+        mine = ticket.flow.alike.get(way, 0) + ticket.n
+        others = self._flows - (ticket.flow.tickets > 0)
+        return every, min(every, (others + 1) * mine)
+
+    def seconds_until(self, ticket: Ticket) -> float:
+        """Seconds until a new ticket would be done."""
+        flow, work = ticket.flow, ticket.work
         others = self._flows - (flow.tickets > 0)
-        # Each of the others gets as much as this client, as long as it has work.
+        # Each of the others gets as much as this client, as long as it has work. However little that is, the steps of a
+        # chain come one after the other, and each is for all rows that are on the same way.
         queue = min(self.work + work, (others + 1) * (flow.work + work))
-        return self.doubt * queue / self.pace
+        return self.doubt * max(queue, ticket.chain) / self.pace

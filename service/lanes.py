@@ -34,6 +34,7 @@ class Flow:
         work: predicted seconds of its tickets that are still ahead.
         waiting: its cohorts by lane, as heaps by urgency, turn and arrival.
         tickets: how many are open.
+        alike: rows of theirs, by the program that they are on the way through.
         clock: seconds that each of its tickets would have been served by now, were they served all at once.
     """
 
@@ -43,6 +44,7 @@ class Flow:
     clock: float = 0.0
     waiting: dict[Lane, list[tuple[int, float, int, Cohort]]] = field(default_factory=dict)
     tickets: int = 0
+    alike: dict[tuple[str, Capability], int] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
@@ -52,6 +54,7 @@ class Ticket:
     Attributes:
         bytes: memory of its rows.
         work: predicted seconds that are still ahead of it, its rows sharing full runs with others.
+        chain: predicted seconds of its steps, one after the other, each for all rows that are on the same way.
         turn: on the flow's clock, when it would be done if all of the client's tickets were served at once; it goes
             before those with later turns, so that what is short is not held up by what is long, and what came first
             is done first.
@@ -70,6 +73,7 @@ class Ticket:
     bytes: int
     work: float
     capability: Capability
+    chain: float = 0.0
     turn: float = 0.0
     admitted: float = 0.0
     expected: float = 0.0

@@ -105,15 +105,43 @@ class Predictions:
     def shared_seconds(self, model: LoadedModel, capability: Capability, n: int, steps: ArrayLike | None) -> float:
         """Predicted seconds of compute for n rows that share full runs with others."""
         program = model.program(capability)
-        taken = _mean(program, steps)
-        if program.done is not None:
-            # Until rows have shown when they end, a refusal for want of time would be a guess.
-            taken = min(taken, self._early_ends.get((model.digest, capability), 1.0))
-        total = self.shared_row_seconds(model, program.step) * taken
+        total = self.shared_row_seconds(model, program.step) * self._taken(model, capability, steps)
         for graph in (program.init, program.final):
             if graph is not None:
                 total += self.shared_row_seconds(model, graph)
         return total * n
+
+    def chain_seconds(
+        self, model: LoadedModel, capability: Capability, together: int, ahead: int, steps: ArrayLike | None
+    ) -> float:
+        """Predicted seconds of compute until rows are done whose steps come one after the other.
+
+        Args:
+            model: the model.
+            capability: what they are on the way through.
+            together: rows that are, and share runs as far as these have room.
+            ahead: of these, the rows that take each step before or with the last of those in question.
+            steps: as for ``Scheduler.run``.
+        """
+        program = model.program(capability)
+        total = self._round_seconds(model, program.step, together, ahead) * self._taken(model, capability, steps)
+        for graph in (program.init, program.final):
+            if graph is not None:
+                total += self._round_seconds(model, graph, together, ahead)
+        return total
+
+    def _round_seconds(self, model: LoadedModel, graph: str, together: int, ahead: int) -> float:
+        cost = self.cost(model, graph)
+        run = cost.seconds(min(together, cost.rows_within(self._run_seconds)))
+        return max(run, self.shared_row_seconds(model, graph) * ahead)
+
+    def _taken(self, model: LoadedModel, capability: Capability, steps: ArrayLike | None) -> float:
+        program = model.program(capability)
+        taken = _mean(program, steps)
+        if program.done is not None:
+            # Until rows have shown when they end, a refusal for want of time would be a guess.
+            taken = min(taken, self._early_ends.get((model.digest, capability), 1.0))
+        return taken
 
     def shared_row_seconds(self, model: LoadedModel, graph: str) -> float:
         """Predicted seconds a row of a graph, in full runs."""

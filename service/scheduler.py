@@ -227,6 +227,7 @@ class Scheduler:
             self._predictions.shared_seconds(model, capability, n, steps),
             capability,
         )
+        ticket.chain = self._predictions.chain_seconds(model, capability, *self._backlog.alike(ticket), steps)
         if self._tickets:
             self._refuse_too_much(ticket, now)
         size = n
@@ -263,7 +264,7 @@ class Scheduler:
         if over > 0.0:
             raise Overloaded(retry_after=min(over, 1.0) * backlog.seconds)
         if ticket.errand.deadline is not None:
-            late = now + backlog.seconds_until(ticket.flow, ticket.work) - ticket.errand.deadline
+            late = now + backlog.seconds_until(ticket) - ticket.errand.deadline
             if late > 0.0:
                 raise Overloaded(retry_after=late)
 
