@@ -398,7 +398,7 @@ MUTANTS = [
     *_in(
         "service/answers.py",
         "tests/service/test_answers.py",
-        bits_per_dimension_are_nats=("/ (-log(2.0) * support.size)", "/ -float(support.size)"),
+        bits_per_dimension_are_nats=("-1.0 / (log(2.0) * support.size)", "-1.0 / support.size"),
         an_alarm_needs_a_rank_below_k=("np.less_equal(rank, k) if k else None", "np.less(rank, k) if k else None"),
     ),
     *_in(
