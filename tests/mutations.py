@@ -396,6 +396,19 @@ MUTANTS = [
         samples_begin_at_row_zero=("np.arange(start, start + n, dtype=np.int64)", "np.arange(n, dtype=np.int64)"),
     ),
     *_in(
+        "service/bursts.py",
+        "tests/service/test_bursts.py",
+        a_burst_gives_everybody_the_first_rows=("            start = end", "            start = 0"),
+        a_deadline_is_no_matter_in_a_burst=("self._clock() >= waiting.deadline", "False"),
+        a_burst_takes_whatever_comes=("alone > self._alone or self._seconds + more > self._together", "False"),
+    ),
+    *_in(
+        "service/predictions.py",
+        "tests/service/test_predictions.py",
+        a_chain_is_one_step=("self._round_seconds(model, program.step, together, ahead) *", "0.0 *"),
+        nobody_is_ahead=("max(run, self.shared_row_seconds(model, graph) * ahead)", "run"),
+    ),
+    *_in(
         "service/answers.py",
         "tests/service/test_answers.py",
         bits_per_dimension_are_nats=("-1.0 / (log(2.0) * support.size)", "-1.0 / support.size"),
