@@ -104,14 +104,16 @@ class Metrics:
 
     def counter_of(self, route: str, model: str, capability: str) -> Callable[[int, float], None]:
         """What counts answers of one kind, with rows and seconds, that are computed without a look into the cache."""
-        gathered = _Answers(
-            self._child(self._requests, route, "POST", "200"),
-            self._child(self._seconds, route),
-            self._child(self._rows, model, capability),
-            self._child(self._cache, model, capability, "bypass"),
-        )
+        gathered = _Answers(self, route, model, capability)
         self._gathered.append(gathered)
         return gathered.add
+
+    def write_answers(self, route: str, model: str, capability: str, rows: int, seconds: Sequence[float]) -> None:
+        """Write answers down that ``counter_of`` has counted: so many rows, and the seconds of each."""
+        self._child(self._requests, route, "POST", "200").inc(len(seconds))
+        self._child(self._rows, model, capability).inc(rows)
+        self._child(self._cache, model, capability, "bypass").inc(len(seconds))
+        _observe_all(self._child(self._seconds, route), seconds)
 
     def answered(self, model: str, capability: str, rows: int, cache: str) -> None:
         """A model answered a question about so many rows."""
@@ -160,16 +162,17 @@ class Metrics:
 class _Answers:
     """Answers of one kind, gathered."""
 
-    __slots__ = ("_bypassed", "_requests", "_rows", "_seconds", "_times", "_total_rows")
+    __slots__ = ("_about", "_metrics", "_rows", "_times")
 
-    def __init__(self, requests: Any, seconds: Any, rows: Any, bypassed: Any):
-        self._requests, self._seconds, self._rows, self._bypassed = requests, seconds, rows, bypassed
+    def __init__(self, metrics: Metrics, route: str, model: str, capability: str):
+        self._metrics = metrics
+        self._about = route, model, capability
         self._times: list[float] = []
-        self._total_rows = 0
+        self._rows = 0
 
     def add(self, rows: int, seconds: float) -> None:
         """One more."""
-        self._total_rows += rows
+        self._rows += rows
         self._times.append(seconds)
         if len(self._times) >= GATHER:
             self.write()
@@ -177,11 +180,9 @@ class _Answers:
     def write(self) -> None:
         """Hand them to the client."""
         if self._times:
-            self._requests.inc(len(self._times))
-            self._bypassed.inc(len(self._times))
-            self._rows.inc(self._total_rows)
-            _observe_all(self._seconds, self._times)
-            self._times, self._total_rows = [], 0
+            route, model, capability = self._about
+            self._metrics.write_answers(route, model, capability, self._rows, self._times)
+            self._rows, self._times = 0, []
 
 
 class _Runs:
