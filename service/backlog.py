@@ -11,6 +11,7 @@ _WINDOW = 0.25  # seconds of unbroken work after which the pace is looked at
 _FORGET = 0.6  # weight of the pace so far at each look
 _DOUBT = 3.0  # how much longer than predicted work may take, as long as nothing is known: a refusal is better than
 # work done in vain, and a sudden crowd slows everything down before anybody is late
+_CROWD = 16  # tickets; with fewer the doubt is less
 _LEAST_DOUBT, _MOST_DOUBT = 2.0, 8.0
 _RISE, _FALL = 0.3, 0.02  # weight of a ticket that took longer than expected, and of one that did not
 _PRESSED = 0.25  # share of its time that a ticket must have been expected to take, for it to say anything
@@ -53,7 +54,7 @@ class Backlog:
         if not self.tickets:
             self._since, self._done = now, 0.0
         ticket.admitted = now
-        ticket.expected = self.seconds_until(ticket) / self.doubt
+        ticket.expected = self.seconds_until(ticket) / self._doubt_of(self.tickets + 1)
         ticket.whole = ticket.work
         self.tickets += 1
         self._flows += not ticket.flow.tickets
@@ -121,6 +122,10 @@ class Backlog:
         weight = _RISE if took > self.doubt else _FALL
         self.doubt = min(max(self.doubt + weight * (took - self.doubt), _LEAST_DOUBT), _MOST_DOUBT)
 
+    def _doubt_of(self, tickets: int) -> float:
+        # Few do not slow each other down much, and may well be done in time where a crowd would not.
+        return 1.0 + (self.doubt - 1.0) * min(1.0, tickets / _CROWD)
+
     @property
     def seconds(self) -> float:
         """Seconds until all that is admitted is done."""
@@ -144,4 +149,4 @@ class Backlog:
         # Each of the others gets as much as this client, as long as it has work. However little that is, the steps of a
         # chain come one after the other, and each is for all rows that are on the same way.
         queue = min(self.work + work, (others + 1) * (flow.work + work))
-        return self.doubt * max(queue, ticket.chain) / self.pace
+        return self._doubt_of(self.tickets + 1) * max(queue, ticket.chain) / self.pace

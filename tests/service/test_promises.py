@@ -20,12 +20,18 @@ from training.recipe import load_recipe
 
 BUNDLES = ROOT / "bundles"
 NO_CACHE = {"NONESUCH_CACHE_BYTES": "0"}
+PATIENT = {"X-Timeout-Ms": "120000"}
+"""On a machine that runs other tests beside, the service may rightly expect to be late by the default deadline."""
 
 
 def sample(client: httpx.Client, model: str, **fields) -> httpx.Response:
-    answer = client.post("/sample", json={"model": model, **fields})
+    answer = client.post("/sample", json={"model": model, **fields}, headers=PATIENT)
     assert answer.status_code == 200, answer.text
     return answer
+
+
+def post_rows(client: httpx.Client, model: str, rows: list) -> httpx.Response:
+    return client.post("/log_prob", json={"model": model, "rows": rows}, headers=PATIENT)
 
 
 def rows_of(client: httpx.Client, model: str, **fields) -> np.ndarray:
@@ -64,7 +70,7 @@ def other_clients(server: ServerProcess, names: list[str]) -> Iterator[list[int]
                 seed += 1
                 name = names[(seed + number) % len(names)]
                 drawn = sample(client, name, n=1 + seed * 7 % 40, seed=seed).json()["rows"]
-                statuses.append(client.post("/log_prob", json={"model": name, "rows": drawn}).status_code)
+                statuses.append(post_rows(client, name, drawn).status_code)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
     for thread in threads:

@@ -215,7 +215,7 @@ def test_what_could_not_be_done_in_time_is_refused_at_once(counter):
         ahead = scheduler.backlog_seconds
         with pytest.raises(Overloaded) as refusal:
             await scheduler.run(counter, "sample", address(2, range(1)), errand=Errand(scheduler.now() + ahead / 2))
-        doubt = scheduler._backlog.doubt
+        doubt = scheduler._backlog._doubt_of(2)
         assert 0.9 * (doubt - 0.5) * ahead < refusal.value.retry_after < 1.1 * (doubt - 0.5) * ahead
         # Somebody else does not wait for all of the giant: they take turns.
         other = Errand(scheduler.now() + ahead / 2, client="other")
