@@ -26,12 +26,14 @@ class LoadedModel:
         bundle: the files.
         profile: numeric profile in which the sessions run.
         graphs: sessions by the graph's name in the manifest.
+        on_cpu: whether it runs where the callers' own threads do.
         calibration_scores: sorted ascending, [n], or None.
     """
 
     def __init__(self, bundle: Bundle, provider: str = "cpu"):
         self.bundle = bundle
         self.profile = numeric_profile(provider)
+        self.on_cpu = provider == "cpu"
         weights = SharedWeights(bundle.path(self.manifest.weights)) if self.manifest.weights else None
         self.graphs = {
             name: GraphSession(

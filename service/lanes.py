@@ -104,7 +104,6 @@ class Lane:
     flows: set[Flow] = field(default_factory=set)
     rows: int = 0
     running: int = 0
-    on_cpu: bool = True
 
     def push(self, order: int, cohort: Cohort) -> None:
         """Put a cohort in its flow's queue, behind what is as urgent and has an earlier turn."""

@@ -211,7 +211,7 @@ class Scheduler:
             raise Draining(retry_after=5.0)
         program = model.program(capability)
         # With others at work or waiting, everybody takes turns.
-        if not self._tickets and program.one_shot and steps is None and errand.watch is None and _is_on_cpu(model):
+        if not self._tickets and program.one_shot and steps is None and errand.watch is None and model.on_cpu:
             soon = self._bursts.add(model, program, env, n, errand.deadline)
             if soon is not None:
                 return soon
@@ -287,7 +287,7 @@ class Scheduler:
 
     def _is_inline(self, lane: Lane) -> bool:
         # One row too many for the loop's own thread: a thread then takes as many as a run may hold.
-        return lane.on_cpu and lane.cost.seconds(lane.rows) <= self._limits.inline_seconds
+        return lane.model.on_cpu and lane.cost.seconds(lane.rows) <= self._limits.inline_seconds
 
     def _is_wanted(self, ticket: Ticket) -> bool:
         """Whether anybody still waits for a ticket's rows, and will have them in time."""
@@ -387,7 +387,3 @@ class Scheduler:
         if not ticket.open_cohorts:
             self._predictions.ended(ticket.model, ticket.capability, ticket.row_runs / ticket.n)
             ticket.future.set_result(join([part.rows.result() for part in ticket.cohorts]))
-
-
-def _is_on_cpu(model: LoadedModel) -> bool:
-    return "/cpu/" in model.profile

@@ -27,9 +27,9 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.Except
 disable_created_metrics()  # type: ignore[no-untyped-call,unused-ignore]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 GATHER = 512
 """So many observations are gathered at most."""
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
 class Metrics:
@@ -76,6 +76,7 @@ class Metrics:
         )
         self._children: dict[tuple[Any, ...], Any] = {}
         self._gathered: list[_Answers | _Runs] = []
+        self._answers: dict[tuple[str, str, str], _Answers] = {}
         self._runs: dict[str, _Runs] = {}
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
         # One of several workers: each keeps its figures in files, and any of them tells those of all.
@@ -104,9 +105,11 @@ class Metrics:
 
     def counter_of(self, route: str, model: str, capability: str) -> Callable[[int, float], None]:
         """What counts answers of one kind, with rows and seconds, that are computed without a look into the cache."""
-        gathered = _Answers(self, route, model, capability)
-        self._gathered.append(gathered)
-        return gathered.add
+        about = route, model, capability
+        if about not in self._answers:  # all versions of a model share it
+            self._answers[about] = _Answers(self, *about)
+            self._gathered.append(self._answers[about])
+        return self._answers[about].add
 
     def write_answers(self, route: str, model: str, capability: str, rows: int, seconds: Sequence[float]) -> None:
         """Write answers down that ``counter_of`` has counted: so many rows, and the seconds of each."""

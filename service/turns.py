@@ -48,7 +48,6 @@ class Turns:
         if lane is None:
             virtual = min((lane.virtual for lane in self.lanes.values()), default=self._lane_virtual)
             lane = Lane(model, graph, model.graphs[graph], self._predictions.cost(model, graph), virtual)
-            lane.on_cpu = "/cpu/" in model.profile
             self.lanes[key] = lane
         self._arrivals += 1
         lane.push(self._arrivals, cohort)
