@@ -1,15 +1,15 @@
 """What comes to an idle runtime and is over in one short run: there is no queue, and nobody to take turns with.
 
 Most questions about rows are of this kind. They wait until the event loop has read what else has arrived, a fraction of
-a millisecond, and run together in the loop's own thread. As soon as anything waits or runs for longer, new questions
-queue like all others (``service/turns.py``).
+a millisecond, and run together in the loop's own thread; what is too much for one turn of the loop waits for the next.
+As soon as more would wait, or anything runs for longer, new questions queue like all others (``service/turns.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,33 @@ from service.costs import CostModel
 from service.errors import DeadlineExceeded
 from service.predictions import Predictions
 
-__all__ = ["Bursts"]
+__all__ = ["Bursts", "Reply"]
 
 Env = dict[str, NDArray[Any]]
 
 
+class Reply(Protocol):
+    """Who waits for rows: an ``asyncio.Future``, or something that costs less."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, outputs: Env, /) -> None:
+        """Take the outputs; it must not fail."""
+        ...
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """Learn why there are none; it must not fail."""
+        ...
+
+    def cancel(self) -> Any:
+        """Learn that there will be none, for the service stops."""
+        ...
+
+
 class _Waiting(NamedTuple):
-    future: asyncio.Future[Env]
+    reply: Reply
     env: Env
     n: int
     program: Program
@@ -47,6 +67,22 @@ class _Group:
         self.rows = 0
         self.waiting: list[_Waiting] = []
 
+    def take(self, most: int) -> list[_Waiting]:
+        """Those who have waited longest, with so many rows at most, or the first alone."""
+        if self.rows <= most:
+            taken, self.waiting, self.rows = self.waiting, [], 0
+            return taken
+        rows = count = 0
+        for waiting in self.waiting:
+            if count and rows + waiting.n > most:
+                break
+            rows += waiting.n
+            count += 1
+        taken = self.waiting[:count]
+        del self.waiting[:count]
+        self.rows -= rows
+        return taken
+
 
 class Bursts:
     """Questions that run together as soon as the event loop has its turn.
@@ -54,7 +90,8 @@ class Bursts:
     Args:
         predictions: what runs cost.
         alone: most predicted time of a question by itself; what may take longer belongs in another thread.
-        together: most predicted time of all that run at once.
+        together: most time of what runs in one turn of the event loop.
+        waiting: most predicted time of all that wait.
         clock: the scheduler's, which deadlines are on.
         observe: told of every run: model, graph, rows and seconds.
 
@@ -67,62 +104,78 @@ class Bursts:
         predictions: Predictions,
         alone: float,
         together: float,
+        waiting: float,
         clock: Callable[[], float],
         observe: Callable[[LoadedModel, str, int, float], None] | None,
     ):
         self._predictions = predictions
         self._alone = alone
         self._together = together
+        self._waiting = waiting
         self._clock = clock
         self._observe = observe
         self._groups: dict[tuple[str, str], _Group] = {}
         self._seconds = 0.0
+        self._due = False
         self.rows = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use this event loop."""
         self._loop = loop
 
-    def add(
-        self, model: LoadedModel, program: Program, env: Env, n: int, deadline: float | None
-    ) -> asyncio.Future[Env] | None:
-        """Let n rows of a one-shot program go along, or None where that would take too long."""
+    def add(self, model: LoadedModel, program: Program, env: Env, n: int, deadline: float | None, reply: Reply) -> bool:
+        """Let n rows of a one-shot program go along, unless that would take too long; says whether they do."""
         key = (model.digest, program.step)
         group = self._groups.get(key)
         if group is None:
             group = _Group(model, program.step, self._predictions.cost(model, program.step))
         alone = group.cost.seconds(n)
         more = group.cost.seconds(group.rows + n) - group.cost.seconds(group.rows) if group.rows else alone
-        if alone > self._alone or self._seconds + more > self._together:
-            return None
-        if not self._groups:
-            self._loop.call_soon(self._run)
+        if alone > self._alone or self._seconds + more > self._waiting:
+            return False
+        self._call()
         self._groups[key] = group
         self._seconds += more
         self.rows += n
         group.rows += n
-        future: asyncio.Future[Env] = self._loop.create_future()
-        group.waiting.append(_Waiting(future, env, n, program, deadline))
-        return future
+        group.waiting.append(_Waiting(reply, env, n, program, deadline))
+        return True
 
     def cancel(self) -> None:
         """Give up what waits."""
         for group in self._groups.values():
             for waiting in group.waiting:
-                waiting.future.cancel()
+                waiting.reply.cancel()
 
     def _run(self) -> None:
-        groups, self._groups, self._seconds, self.rows = self._groups, {}, 0.0, 0
-        for group in groups.values():
-            wanted = [waiting for waiting in group.waiting if self._is_wanted(waiting)]
+        groups, self._due = self._groups, False
+        until = self._clock() + self._together
+        while groups:
+            key, group = next(iter(groups.items()))
+            del groups[key]
+            taken = group.take(group.cost.rows_within(self._together))
+            if group.waiting:
+                groups[key] = group  # behind the others
+            wanted = [waiting for waiting in taken if self._is_wanted(waiting)]
             if wanted:
                 self._run_group(group, wanted)
+                if self._clock() >= until:
+                    break
+        self._seconds = sum(group.cost.seconds(group.rows) for group in groups.values())
+        self.rows = sum(group.rows for group in groups.values())
+        if groups:
+            self._call()
+
+    def _call(self) -> None:
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._run)
 
     def _is_wanted(self, waiting: _Waiting) -> bool:
-        if waiting.future.done():
+        if waiting.reply.done():
             return False  # its caller is gone
         if waiting.deadline is not None and self._clock() >= waiting.deadline:
-            waiting.future.set_exception(DeadlineExceeded())
+            waiting.reply.set_exception(DeadlineExceeded())
             return False
         return True
 
@@ -136,7 +189,7 @@ class Bursts:
             outputs = session.run(feeds)
         except Exception as error:  # ONNX Runtime raises a family of its own; whatever it is, only this run fails
             for waiting in wanted:
-                waiting.future.set_exception(error)
+                waiting.reply.set_exception(error)
             return
         seconds = self._clock() - started
         rows = sum(waiting.n for waiting in wanted)
@@ -144,7 +197,7 @@ class Bursts:
         if self._observe is not None:
             self._observe(group.model, group.graph, rows, seconds)
         start = 0
-        for future, _, n, program, _ in wanted:
+        for reply, _, n, program, _ in wanted:
             end = start + n
-            future.set_result({part.name: outputs[part.name][start:end] for part in program.outputs})
+            reply.set_result({part.name: outputs[part.name][start:end] for part in program.outputs})
             start = end

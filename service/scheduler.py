@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from contract.capabilities import Capability
+from contract.programs import Program
 from runtime.model import LoadedModel
 from runtime.rows import environment, journey
 from service.backlog import Backlog
-from service.bursts import Bursts
+from service.bursts import Bursts, Reply
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded
 from service.lanes import Batch, Cohort, Env, Lane, Ticket, execute, join
@@ -85,7 +86,14 @@ class Scheduler:
         self._observe = observe
         self._predictions = Predictions(self._limits.run_seconds)
         self._turns = Turns(self._predictions, self._limits.run_seconds)
-        self._bursts = Bursts(self._predictions, self._limits.inline_seconds, self._limits.tick_seconds, clock, observe)
+        self._bursts = Bursts(
+            self._predictions,
+            self._limits.inline_seconds,
+            self._limits.tick_seconds,
+            self._limits.run_seconds,
+            clock,
+            observe,
+        )
         self._tickets: set[Ticket] = set()
         self._backlog = Backlog()
         self._free_threads = self._limits.threads
@@ -210,10 +218,9 @@ class Scheduler:
         if self._draining:
             raise Draining(retry_after=5.0)
         program = model.program(capability)
-        # With others at work or waiting, everybody takes turns.
-        if not self._tickets and program.one_shot and steps is None and errand.watch is None and model.on_cpu:
-            soon = self._bursts.add(model, program, env, n, errand.deadline)
-            if soon is not None:
+        if steps is None and errand.watch is None:
+            soon: asyncio.Future[Env] = self._loop.create_future()
+            if self.answer_soon(model, program, env, n, errand.deadline, soon):
                 return soon
         flow = self._turns.flow(errand.client)
         now = self._clock()
@@ -254,6 +261,27 @@ class Scheduler:
         ticket.future.add_done_callback(lambda _: self._end(ticket))
         self._wake.set()
         return ticket.future
+
+    def answer_soon(
+        self, model: LoadedModel, program: Program, env: Env, n: int, deadline: float | None, reply: Reply
+    ) -> bool:
+        """Run rows as soon as the event loop has its turn, if they are over at once and nobody else is there.
+
+        Args:
+            model: the model.
+            program: one of its.
+            env: as for ``submit``.
+            n: number of rows.
+            deadline: on the scheduler's clock.
+            reply: told of the outputs, in the event loop.
+
+        Returns:
+            Whether they will run; else nothing has happened, and ``submit`` is the way.
+        """
+        # With others at work or waiting, everybody takes turns.
+        if self._tickets or self._draining or not program.one_shot or not model.on_cpu:
+            return False
+        return self._bursts.add(model, program, env, n, deadline, reply)
 
     def _refuse_too_much(self, ticket: Ticket, now: float) -> None:
         backlog, limits = self._backlog, self._limits

@@ -8,13 +8,17 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from contract.capabilities import CAPABILITIES
 from service.api.fast import FastPath
 from service.api.health import refusals
+from service.api.plain import PlainQuestions
+from service.api.wire import wire_protocol
 from service.app import create_app
 from service.listener import BACKLOG, ServeError
 from service.parts import Parts
@@ -78,6 +82,7 @@ class Server(uvicorn.Server):
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await self.lifespan.shutdown()
+            await asyncio.gather(*self.server_state.tasks, return_exceptions=True)  # the last words to who still waited
 
 
 def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] | None = None) -> None:
@@ -99,8 +104,10 @@ def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] 
         app = create_app(settings, on_ready=lambda parts: _settle(tell, banner(parts, url)))
     except (FileNotFoundError, ValueError) as error:
         raise ServeError(str(error)) from None
+    served, protocol = _ways(app, app.state.parts)
     config = uvicorn.Config(
-        FastPath(app, app.state.parts) if settings.fast_path else app,
+        served,
+        http=protocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -112,6 +119,18 @@ def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] 
         backlog=BACKLOG,
     )
     Server(config, app.state.parts).run(sockets=[listener])
+
+
+def _ways(app: ASGIApp, parts: Parts) -> tuple[ASGIApp, Any]:
+    """The application behind its fast path, and the protocol that is spoken to it."""
+    settings = parts.settings
+    if not settings.fast_path:
+        return app, "auto"
+    questions = PlainQuestions(parts)
+    # Who must be asked for a key, found behind a proxy or written down in the log is known to the application alone.
+    anyone = parts.guard is None and not settings.trusted_proxies and not settings.access_log
+    protocol = wire_protocol(parts, questions, app) if anyone else "auto"
+    return FastPath(app, parts, questions), protocol
 
 
 def _settle(tell: Callable[[str], None], words: str) -> None:

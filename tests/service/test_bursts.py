@@ -46,8 +46,8 @@ def within(limits: Limits, models: list[LoadedModel], use: Any, **options: Any) 
     return asyncio.run(scenario()), runs
 
 
-# Where a run is known to cost a tenth of a millisecond and a hundredth of one a row: 50 rows, and 130.
-LIMITS = Limits(inline_seconds=6.01e-4, tick_seconds=1.401e-3)
+# Where a run is known to cost a tenth of a millisecond and a hundredth of one a row: 50 rows, 90 and 130.
+LIMITS = Limits(inline_seconds=6.01e-4, tick_seconds=1.001e-3, run_seconds=1.401e-3)
 
 
 def know(scheduler: Scheduler, model: LoadedModel) -> None:
@@ -113,7 +113,7 @@ def test_what_may_take_longer_waits_its_turn(models: list[LoadedModel]) -> None:
     async def use(scheduler: Scheduler) -> None:
         know(scheduler, models[0])
         asked = [scheduler.submit(models[0], "log_prob", {"x": points(n)}, n) for n in (40, 40, 40)]
-        assert not scheduler._tickets, "all within what may run together"
+        assert not scheduler._tickets, "all within what may wait"
         asked.append(scheduler.submit(models[0], "log_prob", {"x": points(40)}, 40))
         assert len(scheduler._tickets) == 1, "the fourth is too much"
         asked.append(scheduler.submit(models[0], "log_prob", {"x": points(1)}, 1))
@@ -122,6 +122,26 @@ def test_what_may_take_longer_waits_its_turn(models: list[LoadedModel]) -> None:
             np.testing.assert_allclose(answer["log_prob"], bundles.log_prob_of(points(n)), atol=1e-12)
 
     within(LIMITS, models, use)
+
+
+def test_what_is_too_much_for_one_turn_waits_for_the_next(models: list[LoadedModel]) -> None:
+    near, far = models
+
+    async def use(scheduler: Scheduler) -> list[Any]:
+        for model in models:
+            know(scheduler, model)
+        asked = [scheduler.run(model, "log_prob", {"x": points(40)}) for model in (near, near, near)]
+        answers = asyncio.gather(*asked)
+        await asyncio.sleep(0)
+        asked = [scheduler.submit(model, "log_prob", {"x": points(1)}, 1) for model in (far, near)]
+        return [*await answers, *await asyncio.gather(*asked)]
+
+    answers, runs = within(LIMITS, models, use)
+    assert {(model, rows) for model, rows in runs[:2]} >= {("near", 80)}
+    assert sum(rows for model, rows in runs if model == "near") == 121
+    assert sum(rows for model, rows in runs if model == "far") == 1
+    for n, shift, answer in zip((40, 40, 40, 1, 1), (0.0, 0.0, 0.0, 3.0, 0.0), answers, strict=True):
+        np.testing.assert_allclose(answer["log_prob"], bundles.log_prob_of(points(n), shift), atol=1e-12)
 
 
 def test_what_takes_too_long_by_itself_waits_its_turn(models: list[LoadedModel]) -> None:

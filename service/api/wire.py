@@ -1,0 +1,334 @@
+"""Plain questions, answered where their bytes arrive.
+
+An application is called with a scope, and gives its answer in messages; a task, two awaits and a dozen objects a
+request, which take longer than many a model. Small plain questions (``service/api/plain.py``) that are over at once
+need none of it: they are read when the parser has the whole request, run with whatever else has arrived
+(``service/bursts.py``), and their answers are written to the socket. Everything else becomes a request of the
+application, as ever: its bytes are kept until it is known which of the two it is.
+
+This is uvicorn's protocol but for that, and rests on how uvicorn's own is built (``docs/decisions/0027``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import getrandbits
+from typing import Any, NamedTuple
+
+import structlog
+from numpy.typing import NDArray
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.api.edge import edge_headers
+from service.api.fast import INLINE_BYTES
+from service.api.plain import ROUTES, Asked, Head, PlainQuestions, Route, plain_head, read_body
+from service.errand import Errand
+from service.errors import Draining, Overloaded
+from service.parts import Parts
+
+__all__ = ["WireProtocol", "wire_protocol"]
+
+log = structlog.get_logger("nonesuch.http")
+
+TICK_BYTES = 4 * INLINE_BYTES
+"""Once so much is read in one turn of the event loop, the others have theirs."""
+
+_ROUTES = {path.encode(): route for path, route in ROUTES.items()}
+
+
+class _Target(NamedTuple):
+    """What a request line asks for."""
+
+    url: bytes
+    route: Route
+    query: bytes
+
+
+class _Tick:
+    """Bytes that were read in this turn of the event loop, over all connections."""
+
+    def __init__(self) -> None:
+        self._read = 0
+
+    def has_room(self, size: int, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether so many bytes more may be read in this turn; if so, they are counted."""
+        if self._read >= TICK_BYTES:
+            return False
+        if not self._read:
+            loop.call_soon(self._over)
+        self._read += max(1, size)
+        return True
+
+    def _over(self) -> None:
+        self._read = 0
+
+
+class _Exchange:
+    """A plain question and, in time, its answer; to uvicorn's protocol it is the current request.
+
+    Attributes:
+        response_complete, disconnected, keep_alive, message_event: as those of uvicorn's, which its protocol uses.
+    """
+
+    __slots__ = (
+        "asked",
+        "body",
+        "disconnected",
+        "future",
+        "head",
+        "headers",
+        "keep_alive",
+        "message_event",
+        "protocol",
+        "response_complete",
+        "started",
+        "target",
+    )
+
+    def __init__(
+        self, protocol: WireProtocol, target: _Target, head: Head, headers: list[tuple[bytes, bytes]], keep_alive: bool
+    ):
+        self.protocol = protocol
+        self.target = target
+        self.head = head
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.started = time.perf_counter()
+        self.body = b""
+        self.asked: Asked | None = None
+        self.future: asyncio.Future[dict[str, NDArray[Any]]] | None = None
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _NOTHING_WAITS
+
+    # -- as what waits for rows ------------------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        return self.disconnected
+
+    def set_result(self, outputs: dict[str, NDArray[Any]]) -> None:
+        protocol, asked = self.protocol, self.asked
+        assert asked is not None
+        try:
+            content = protocol.questions.answer(asked, outputs)
+        except Exception:  # as on the fast path: the ordinary way makes an answer of it, whatever it is
+            log.exception("the fast path failed", path=self.target.route.path)
+            protocol.hand_over(self)
+            return
+        protocol.finish(self, asked, content)
+
+    def set_exception(self, error: BaseException) -> None:
+        self.protocol.hand_over(self)  # which finds the words for it
+
+    def cancel(self) -> None:
+        self.protocol.hand_over(self)
+
+    def told(self, future: asyncio.Future[dict[str, NDArray[Any]]]) -> None:
+        """The same for an answer that took its turn."""
+        if self.disconnected or future.cancelled():
+            if not self.disconnected:
+                self.cancel()
+        elif (error := future.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(future.result())
+
+
+class _Event:
+    """Stands where uvicorn's protocol would wake a task."""
+
+    def set(self) -> None:
+        """Nobody sleeps."""
+
+
+_NOTHING_WAITS = _Event()
+
+
+class WireProtocol(HttpToolsProtocol):
+    """Uvicorn's HTTP/1.1 protocol, answering plain questions itself.
+
+    Subclasses, made by ``wire_protocol``, say for which service.
+    """
+
+    parts: Parts
+    questions: PlainQuestions
+    ordinary: ASGIApp
+    tick: _Tick
+
+    _coming: _Exchange | None = None  # its body is still on its way
+    _pending: _Exchange | None = None  # its answer is
+
+    # -- the parser's callbacks --------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request begins. Uvicorn's scope is made only where it is needed."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """Its headers are there: it may be a plain question, or it is a request of the application."""
+        target = self._target()
+        head = plain_head(self.headers, target.route.gives) if target is not None else None
+        if target is None or head is None or head.length > INLINE_BYTES or not self.questions.has_room(head):
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expects
+            self.headers.extend(headers)
+            super().on_headers_complete()
+            return
+        self.parts.budget.take(head.length)
+        exchange = _Exchange(self, target, head, self.headers, self.parser.should_keep_alive())
+        self._coming = exchange
+        self.cycle = exchange  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        """Some of its body."""
+        if self._coming is None:
+            super().on_body(body)
+        else:
+            self._coming.body = self._coming.body + body if self._coming.body else body
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        exchange, self._coming = self._coming, None
+        if exchange is None:
+            super().on_message_complete()
+            return
+        self.parts.budget.give(exchange.head.length)
+        self._pending = exchange
+        self._take(exchange)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(exc)
+        if self._coming is not None:
+            self.parts.budget.give(self._coming.head.length)
+            self._coming = None
+        if self._pending is not None:
+            self._pending.disconnected = True
+            if self._pending.future is not None:
+                self._pending.future.cancel()
+
+    # -- the question ------------------------------------------------------------------------------------------------
+
+    def _target(self) -> _Target | None:
+        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+            return None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None  # it came before the last one was answered, and waits in uvicorn's queue
+        path, _, query = self.url.partition(b"?")
+        route = _ROUTES.get(path)
+        if route is None or b"#" in query or self.parser.should_upgrade():
+            return None
+        return _Target(self.url, route, query)
+
+    def _take(self, exchange: _Exchange) -> None:
+        """Ask what is asked, in this turn of the event loop or in a later one."""
+        if exchange.disconnected:
+            return
+        if not self.tick.has_room(exchange.head.length, self.loop):
+            self.loop.call_soon(self._take, exchange)
+            return
+        try:
+            taken = self._ask(exchange)
+        except Exception:  # called by the parser, it would be taken for the client's error
+            log.exception("the fast path failed", path=exchange.target.route.path)
+            taken = False
+        if not taken:
+            self.hand_over(exchange)
+
+    def _ask(self, exchange: _Exchange) -> bool:
+        """Whether the question is plain indeed, and will be answered."""
+        head, target, scheduler = exchange.head, exchange.target, self.parts.scheduler
+        if len(exchange.body) != head.length:
+            return False
+        asked = self.questions.understand(target.route, head, target.query, read_body(head, exchange.body))
+        if asked is None:
+            return False
+        exchange.asked = asked
+        deadline = exchange.started + self.parts.settings.default_timeout_ms / 1000.0
+        env, n = {"x": asked.x}, len(asked.x)
+        if scheduler.answer_soon(asked.model, asked.plan.program, env, n, deadline, exchange):
+            return True
+        client = self.client[0] if self.client is not None else ""
+        try:
+            exchange.future = scheduler.submit(asked.model, asked.capability, env, n, errand=Errand(deadline, client))
+        except (Overloaded, Draining):
+            return False
+        exchange.future.add_done_callback(exchange.told)
+        return True
+
+    def finish(self, exchange: _Exchange, asked: Asked, content: bytes) -> None:
+        """Write an answer."""
+        self._pending = None
+        if exchange.disconnected:
+            return
+        lines = [b"HTTP/1.1 200 OK"]
+        for headers in (self.server_state.default_headers, asked.headers, edge_headers(f"{getrandbits(128):032x}")):
+            lines.extend([b"%b: %b" % header for header in headers])
+        if not exchange.keep_alive:
+            lines.append(b"connection: close")
+        lines.append(b"content-length: %d\r\n\r\n%b" % (len(content), content))
+        self.transport.write(b"\r\n".join(lines))
+        exchange.response_complete = True
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.questions.answered += 1
+        asked.plan.count(len(asked.x), time.perf_counter() - exchange.started)
+        self.on_response_complete()
+
+    def hand_over(self, exchange: _Exchange) -> None:
+        """Make a request of the application of it, as uvicorn would have done at once."""
+        self._pending = None
+        if exchange.disconnected or self.transport.is_closing():
+            return
+        target = exchange.target
+        cycle = RequestResponseCycle(
+            scope={
+                "type": "http",
+                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+                "http_version": "1.1",
+                "server": self.server,
+                "client": self.client,
+                "scheme": self.scheme or "http",
+                "root_path": self.root_path,
+                "headers": exchange.headers,
+                "state": self.app_state.copy(),
+                "method": "POST",
+                "path": target.route.path,
+                "raw_path": target.route.path.encode(),
+                "query_string": target.query,
+            },
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=exchange.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.body += exchange.body
+        cycle.more_body = False
+        cycle.message_event.set()
+        current: Any = self.cycle
+        if current is exchange:  # and not what came after it
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.ordinary)  # type: ignore[arg-type]
+
+
+def wire_protocol(parts: Parts, questions: PlainQuestions, ordinary: ASGIApp) -> type[WireProtocol]:
+    """The protocol of a service.
+
+    Args:
+        parts: the service.
+        questions: reads and answers plain ones.
+        ordinary: the application, for those that prove not to be plain.
+    """
+    about = {"parts": parts, "questions": questions, "ordinary": staticmethod(ordinary), "tick": _Tick()}
+    return type("WireProtocol", (WireProtocol,), about)
