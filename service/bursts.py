@@ -1,8 +1,9 @@
-"""What comes to an idle runtime and is over in one short run: there is no queue, and nobody to take turns with.
+"""What is over in one short run: nobody need take turns for it.
 
 Most questions about rows are of this kind. They wait until the event loop has read what else has arrived, a fraction of
 a millisecond, and run together in the loop's own thread; what is too much for one turn of the loop waits for the next.
-As soon as more would wait, or anything runs for longer, new questions queue like all others (``service/turns.py``).
+While others have their turns (``service/turns.py``), these have half of the loop's time at most; of what would wait for
+too long the rest takes turns too.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Bursts:
         alone: most predicted time of a question by itself; what may take longer belongs in another thread.
         together: most time of what runs in one turn of the event loop.
         waiting: most predicted time of all that wait.
+        is_busy: whether anybody takes turns now.
         clock: the scheduler's, which deadlines are on.
         observe: told of every run: model, graph, rows and seconds.
 
@@ -105,6 +107,7 @@ class Bursts:
         alone: float,
         together: float,
         waiting: float,
+        is_busy: Callable[[], bool],
         clock: Callable[[], float],
         observe: Callable[[LoadedModel, str, int, float], None] | None,
     ):
@@ -112,11 +115,13 @@ class Bursts:
         self._alone = alone
         self._together = together
         self._waiting = waiting
+        self._is_busy = is_busy
         self._clock = clock
         self._observe = observe
         self._groups: dict[tuple[str, str], _Group] = {}
         self._seconds = 0.0
         self._due = False
+        self._not_before = 0.0
         self.rows = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -149,7 +154,7 @@ class Bursts:
 
     def _run(self) -> None:
         groups, self._due = self._groups, False
-        until = self._clock() + self._together
+        started = now = self._clock()
         while groups:
             key, group = next(iter(groups.items()))
             del groups[key]
@@ -159,17 +164,23 @@ class Bursts:
             wanted = [waiting for waiting in taken if self._is_wanted(waiting)]
             if wanted:
                 self._run_group(group, wanted)
-                if self._clock() >= until:
+                now = self._clock()
+                if now >= started + self._together:
                     break
         self._seconds = sum(group.cost.seconds(group.rows) for group in groups.values())
         self.rows = sum(group.rows for group in groups.values())
+        self._not_before = now + (now - started) if self._is_busy() else 0.0
         if groups:
             self._call()
 
     def _call(self) -> None:
         if not self._due:
             self._due = True
-            self._loop.call_soon(self._run)
+            wait = self._not_before - self._clock() if self._not_before else 0.0
+            if wait > 0.0:
+                self._loop.call_later(wait, self._run)
+            else:
+                self._loop.call_soon(self._run)
 
     def _is_wanted(self, waiting: _Waiting) -> bool:
         if waiting.reply.done():

@@ -91,6 +91,7 @@ class Scheduler:
             self._limits.inline_seconds,
             self._limits.tick_seconds,
             self._limits.run_seconds,
+            lambda: bool(self._tickets),
             clock,
             observe,
         )
@@ -265,7 +266,7 @@ class Scheduler:
     def answer_soon(
         self, model: LoadedModel, program: Program, env: Env, n: int, deadline: float | None, reply: Reply
     ) -> bool:
-        """Run rows as soon as the event loop has its turn, if they are over at once and nobody else is there.
+        """Run rows as soon as the event loop has its turn, if they are over at once.
 
         Args:
             model: the model.
@@ -278,8 +279,7 @@ class Scheduler:
         Returns:
             Whether they will run; else nothing has happened, and ``submit`` is the way.
         """
-        # With others at work or waiting, everybody takes turns.
-        if self._tickets or self._draining or not program.one_shot or not model.on_cpu:
+        if self._draining or not program.one_shot or not model.on_cpu:
             return False
         return self._bursts.add(model, program, env, n, deadline, reply)
 

@@ -400,7 +400,18 @@ MUTANTS = [
         "tests/service/test_bursts.py",
         a_burst_gives_everybody_the_first_rows=("            start = end", "            start = 0"),
         a_deadline_is_no_matter_in_a_burst=("self._clock() >= waiting.deadline", "False"),
-        a_burst_takes_whatever_comes=("alone > self._alone or self._seconds + more > self._together", "False"),
+        a_burst_takes_whatever_comes=("alone > self._alone or self._seconds + more > self._waiting", "False"),
+        what_waits_for_the_next_turn_is_forgotten=("        if groups:\n            self._call()\n", ""),
+    ),
+    *_in(
+        "service/api/wire.py",
+        "tests/service/test_wire.py",
+        a_second_request_need_not_wait=("if self.cycle is not None and not self.cycle.response_complete:", "if False:"),
+        the_connection_is_kept_open=(
+            "            self.transport.close()\n        self.questions",
+            "        self.questions",
+        ),
+        room_is_never_given_back=("            self.parts.budget.give(left.head.length)\n", "            pass\n"),
     ),
     *_in(
         "service/predictions.py",
@@ -450,7 +461,7 @@ MUTANTS = [
         any_alpha_is_plain=("or not 0.0 < alpha < 1.0", ""),
     ),
     *_in(
-        "service/api/fast.py",
+        "service/api/plain.py",
         "tests/service/test_fast_path.py",
         an_error_is_left_out_of_npy=('if "standard_error" not in arrays_of(empty):', "if True:"),
         the_last_of_two_types_counts=("            if given is not None:\n                return None\n", ""),
@@ -530,6 +541,6 @@ MUTANTS = [
         "service/api/fast.py",
         "tests/service/test_keys_over_http.py",
         the_fast_path_asks_nobody_for_a_key=("            admit(parts, scope)\n", "            pass\n"),
-        the_fast_path_charges_nothing=("standing = await charge(parts, scope, n)", "standing = {}"),
+        the_fast_path_charges_nothing=("standing = await charge(parts, scope, len(asked.x))", "standing = {}"),
     ),
 ]

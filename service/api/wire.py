@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.edge import edge_headers
+from service.api.edge import CLIENT_LEFT, edge_headers
 from service.api.fast import INLINE_BYTES
 from service.api.plain import ROUTES, Asked, Head, PlainQuestions, Route, plain_head, read_body
 from service.errand import Errand
@@ -204,13 +204,17 @@ class WireProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         super().connection_lost(exc)
-        if self._coming is not None:
-            self.parts.budget.give(self._coming.head.length)
-            self._coming = None
-        if self._pending is not None:
-            self._pending.disconnected = True
-            if self._pending.future is not None:
-                self._pending.future.cancel()
+        left, self._coming = self._coming or self._pending, None
+        if left is None:
+            return
+        if left is self._pending:
+            left.disconnected = True
+            if left.future is not None:
+                left.future.cancel()
+        else:
+            self.parts.budget.give(left.head.length)
+        seconds = time.perf_counter() - left.started
+        self.parts.metrics.request(left.target.route.path, "POST", CLIENT_LEFT, seconds)
 
     # -- the question ------------------------------------------------------------------------------------------------
 
