@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import lru_cache
 from random import getrandbits
 from typing import Any, NamedTuple
 
@@ -35,22 +36,46 @@ log = structlog.get_logger("nonesuch.http")
 TICK_BYTES = 4 * INLINE_BYTES
 """Once so much is read in one turn of the event loop, the others have theirs."""
 
+_LONGEST_URL = 256
 _ROUTES = {path.encode(): route for path, route in ROUTES.items()}
 
 
 class _Target(NamedTuple):
     """What a request line asks for."""
 
-    url: bytes
     route: Route
     query: bytes
 
 
+@lru_cache(maxsize=1024)
+def _target_of(url: bytes) -> _Target | None:
+    path, _, query = url.partition(b"?")
+    route = _ROUTES.get(path)
+    return None if route is None or b"#" in query else _Target(route, query)
+
+
+@lru_cache(maxsize=256)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Headers as they are written."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+_EDGE = _lines(edge_headers("%032x"))  # with a place for the request's id
+
+
 class _Tick:
-    """Bytes that were read in this turn of the event loop, over all connections."""
+    """What all connections share: how much was read in this turn of the event loop, and what the time is."""
 
     def __init__(self) -> None:
         self._read = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines = b""
+
+    def lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Headers, as they are written, that uvicorn makes anew each second."""
+        if headers is not self._headers:
+            self._headers, self._lines = headers, _lines(tuple(headers))
+        return self._lines
 
     def has_room(self, size: int, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether so many bytes more may be read in this turn; if so, they are counted."""
@@ -223,11 +248,7 @@ class WireProtocol(HttpToolsProtocol):
             return None
         if self.cycle is not None and not self.cycle.response_complete:
             return None  # it came before the last one was answered, and waits in uvicorn's queue
-        path, _, query = self.url.partition(b"?")
-        route = _ROUTES.get(path)
-        if route is None or b"#" in query or self.parser.should_upgrade():
-            return None
-        return _Target(self.url, route, query)
+        return None if self.parser.should_upgrade() or len(self.url) > _LONGEST_URL else _target_of(self.url)
 
     def _take(self, exchange: _Exchange) -> None:
         """Ask what is asked, in this turn of the event loop or in a later one."""
@@ -270,13 +291,17 @@ class WireProtocol(HttpToolsProtocol):
         self._pending = None
         if exchange.disconnected:
             return
-        lines = [b"HTTP/1.1 200 OK"]
-        for headers in (self.server_state.default_headers, asked.headers, edge_headers(f"{getrandbits(128):032x}")):
-            lines.extend([b"%b: %b" % header for header in headers])
-        if not exchange.keep_alive:
-            lines.append(b"connection: close")
-        lines.append(b"content-length: %d\r\n\r\n%b" % (len(content), content))
-        self.transport.write(b"\r\n".join(lines))
+        head = b"".join(
+            (
+                b"HTTP/1.1 200 OK\r\n",
+                self.tick.lines(self.server_state.default_headers),
+                _lines(asked.headers),
+                _EDGE % getrandbits(128),
+                b"" if exchange.keep_alive else b"connection: close\r\n",
+                b"content-length: %d\r\n\r\n" % len(content),
+            )
+        )
+        self.transport.write(head + content)
         exchange.response_complete = True
         if not exchange.keep_alive:
             self.transport.close()
