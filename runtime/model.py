@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from contract.errors import BundleError
 from contract.manifest import Manifest
 from contract.programs import Program
 from runtime.profile import numeric_profile
-from runtime.session import GraphSession, SharedWeights
+from runtime.session import GraphSession
+
+if TYPE_CHECKING:
+    from runtime.weights import SharedWeights
 
 __all__ = ["LoadedModel", "load_model"]
 
@@ -34,7 +37,7 @@ class LoadedModel:
         self.bundle = bundle
         self.profile = numeric_profile(provider)
         self.on_cpu = provider == "cpu"
-        weights = SharedWeights(bundle.path(self.manifest.weights)) if self.manifest.weights else None
+        weights = _weights_of(bundle)
         self.graphs = {
             name: GraphSession(
                 bundle.path(graph.file),
@@ -96,6 +99,14 @@ class LoadedModel:
                 raise BundleError(f"{self.bundle.folder}: capability {capability}: no graph writes {output.name!r}")
         if program.done is not None and program.done not in self.graphs[program.step].outputs:
             raise BundleError(f"{self.bundle.folder}: capability {capability}: the step writes no {program.done!r}")
+
+
+def _weights_of(bundle: Bundle) -> SharedWeights | None:
+    if bundle.manifest.weights is None:
+        return None
+    from runtime.weights import SharedWeights  # with the onnx package, which nothing else needs that serves
+
+    return SharedWeights(bundle.path(bundle.manifest.weights))
 
 
 def load_model(bundle: Bundle, provider: str = "cpu") -> LoadedModel:

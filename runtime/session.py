@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from contract.errors import BundleError
 from contract.programs import NEXT
 
-__all__ = ["PROVIDERS", "GraphSession", "SharedWeights"]
+if TYPE_CHECKING:  # it brings the onnx package along, which a bundle without such a file can do without
+    from runtime.weights import SharedWeights
+
+__all__ = ["PROVIDERS", "GraphSession"]
 
 PROVIDERS: dict[str, list[Any]] = {
     "cpu": ["CPUExecutionProvider"],
@@ -39,36 +41,6 @@ _DTYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
-
-
-class SharedWeights:
-    """The tensors of a bundle's external-data file, each loaded once and given to every session that names it."""
-
-    def __init__(self, path: Path):
-        self._data = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
-        self._name = path.name
-        self._values: dict[tuple[int, int, int, tuple[int, ...]], tuple[ort.OrtValue, NDArray[Any]]] = {}
-
-    def value(self, tensor: onnx.TensorProto) -> ort.OrtValue:
-        """The tensor's value.
-
-        Raises:
-            BundleError: the tensor points outside the file or to another one.
-        """
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if entries.get("location") != self._name:
-            raise BundleError(f"tensor {tensor.name!r} points to {entries.get('location')!r}, not to {self._name!r}")
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        shape = tuple(tensor.dims)
-        if length != dtype.itemsize * int(np.prod(shape)) or not 0 <= offset <= offset + length <= self._data.size:
-            raise BundleError(f"tensor {tensor.name!r} does not fit into {self._name!r}")
-        key = (offset, length, tensor.data_type, shape)
-        if key not in self._values:
-            array = np.frombuffer(self._data[offset : offset + length].tobytes(), dtype=dtype).reshape(shape)
-            # The array is kept beside the value, which may borrow its memory.
-            self._values[key] = (ort.OrtValue.ortvalue_from_numpy(array), array)
-        return self._values[key][0]
 
 
 class GraphSession:
@@ -99,15 +71,10 @@ class GraphSession:
         options.enable_cpu_mem_arena = False  # the arena never shrinks, and is no faster here
         options.enable_mem_pattern = False
         options.log_severity_level = 3
-        model = onnx.load(str(path), load_external_data=False)
         self._keep = weights
-        for tensor in model.graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                if weights is None:
-                    raise BundleError(
-                        f"{path.name}: tensor {tensor.name!r} is external, but the manifest has no weights"
-                    )
-                options.add_initializer(tensor.name, weights.value(tensor))
+        if weights is not None:
+            for name, value in weights.of(path):
+                options.add_initializer(name, value)
         if provider == "cuda":
             ort.preload_dlls(directory="")
         try:

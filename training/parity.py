@@ -25,7 +25,8 @@ from models.base import GenerativeModel
 from runtime.goldens import mismatch
 from runtime.invariance import ROWS, DependsOnBatchError, find_row_multiple
 from runtime.rows import Rows
-from runtime.session import GraphSession, SharedWeights
+from runtime.session import GraphSession
+from runtime.weights import SharedWeights
 from training.export import Exported, ExportError
 from training.graphs import GraphModule, model_graphs, score_graph
 from training.onnx_files import WEIGHTS
