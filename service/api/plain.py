@@ -45,8 +45,8 @@ _JSON, _NPY = JSON.encode(), NPY.encode()
 # Headers that change what is asked or who asks; all others mean nothing here.
 _CARE = frozenset({b"content-encoding", b"priority", b"x-timeout-ms", b"x-request-id", b"transfer-encoding", b"expect"})
 
-# A longer npy file has more numbers than are checked at once, or wider ones than it needs.
-_LONGEST_NPY = 8 * PIECE + 128
+_MOST_NUMBERS = 4 * PIECE  # in an npy file; what has more is checked in pieces
+_LONGEST_NPY = 8 * _MOST_NUMBERS + 128  # a longer one has more numbers, or wider ones than it needs
 
 LONG_SECONDS = 0.1
 """Work predicted to take longer is watched for its client's leaving and its deadline, which the ordinary way does."""
@@ -236,7 +236,7 @@ def _read_array(body: bytes) -> Question | None:
         rows = read_npy(body)
     except ProblemError:
         return None
-    return Question(NOTHING, rows) if rows.size <= PIECE else None
+    return Question(NOTHING, rows) if rows.size <= _MOST_NUMBERS else None
 
 
 def plain_head(headers: Iterable[tuple[bytes, bytes]], gives: tuple[bytes, ...]) -> Head | None:
