@@ -321,7 +321,7 @@ def test_a_plain_npy_question_about_strange_rows_takes_it(ways: tuple[httpx.Clie
         ("/log_prob", saved(np.array([[None, 1.0]])), NPY, {"model": "normal"}, 422),  # would be unpickled
         ("/log_prob", saved(np.array([[1.0, np.nan]])), NPY, {"model": "normal"}, 422),
         ("/log_prob", saved(np.full((1, 4, 4), 2)), NPY, {"model": "dots"}, 422),
-        ("/log_prob", saved(np.tile(X, (1500, 1))), NPY, {"model": "normal"}, 200),  # more than is checked at once
+        ("/log_prob", saved(np.tile(X, (6000, 1))), NPY, {"model": "normal"}, 200),  # more than is checked at once
     ],
 )
 def test_an_npy_question_out_of_the_ordinary_is_answered_alike(
