@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contract.capabilities import CAPABILITIES, Capability
+from contract.capabilities import CAPABILITIES, UNASKED, Capability
 from contract.part import Part
 from contract.programs import Name, Program
 from contract.randomness import KEY, LOW_OFFSET, Stream
@@ -128,7 +128,9 @@ class Manifest(Part):
     family: str
     support: Support
     capabilities: dict[Capability, Program]
-    refusals: dict[Capability, str] = Field(description="Why each capability that is absent is absent.")
+    refusals: dict[Capability, str] = Field(
+        description="Why each capability that is absent is absent; what is newer than the bundle need not be named."
+    )
     graphs: dict[Name, Graph]
     weights: FileName | None = Field(default=None, description="External-data file shared by the graphs.")
     randomness: Randomness = Randomness()
@@ -151,7 +153,8 @@ class Manifest(Part):
             if name not in self.parity:
                 raise ValueError(f"capability {name} has no parity figures")
         for name in CAPABILITIES:
-            if (name in self.capabilities) == (name in self.refusals):
+            here, refused = name in self.capabilities, name in self.refusals
+            if here == refused and (here or name not in UNASKED):
                 raise ValueError(f"capability {name} must be either present or refused with a reason")
         wanted = [graph.file for graph in self.graphs.values()]
         wanted += [file for file in (self.weights, self.calibration and self.calibration.file) if file]
@@ -161,3 +164,10 @@ class Manifest(Part):
         if ("score" in self.capabilities) != (self.calibration is not None):
             raise ValueError("a score needs a calibration, and a calibration a score")
         return self
+
+    @property
+    def reasons(self) -> dict[Capability, str]:
+        """Why each capability that is absent is absent, those among them that are newer than the bundle."""
+        return {
+            name: self.refusals.get(name) or UNASKED[name] for name in CAPABILITIES if name not in self.capabilities
+        }

@@ -18,8 +18,10 @@ from pydantic import Field, model_validator
 from contract.part import Part
 
 __all__ = [
+    "KNOWN",
     "NEXT",
     "DType",
+    "Filling",
     "Output",
     "OutputError",
     "OutputKind",
@@ -34,6 +36,9 @@ __all__ = [
 
 NEXT = "next_"
 """Prefix of a graph's output that updates a state."""
+
+KNOWN = "known"
+"""Name of the input that says which coordinates of ``x`` are known, bool [n, *shape]; what the others hold is 1."""
 
 DType = Literal["float64", "float32", "int64", "uint8", "bool"]
 Source = Literal["data", "condition", "parameter", "schedule", "address"]
@@ -153,7 +158,7 @@ class OutputError(Part):
 class Output(Part):
     """A per-row answer: array [n, *shape]."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"error"})
+    later: ClassVar[frozenset[str]] = frozenset({"error", "vocabulary", "prior"})
 
     name: Name
     dtype: DType
@@ -162,10 +167,34 @@ class Output(Part):
     units: Units
     description: str = Field(default="", description="What the numbers are, in words: 'whitened row, a bijection'.")
     error: OutputError | None = Field(default=None, description="Of an estimate or a bound.")
+    vocabulary: tuple[str, ...] | None = Field(
+        default=None, description="Labels of an output that has a number for each of them, in their order."
+    )
+    prior: tuple[float, ...] | None = Field(
+        default=None, description="Of a law of labels given a row: the probability of each label before it is seen."
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        labels = self.vocabulary
+        if labels is not None and (len(set(labels)) != len(labels) or self.shape != (len(labels),)):
+            raise ValueError(f"{self.name!r}: a vocabulary is a list of different labels, one for each number")
+        if self.prior is not None and (
+            labels is None or len(self.prior) != len(labels) or min(self.prior) < 0 or abs(sum(self.prior) - 1) > 1e-6
+        ):
+            raise ValueError(f"{self.name!r}: a prior is a probability for each label of a vocabulary")
+        return self
+
+
+Filling = Literal["exact", "earlier", "chain"]
+"""What draws of missing coordinates are conditioned on: all that is known, exactly; what is known earlier in the row,
+of which an order of the coordinates decides; all that is known, in the limit of a long chain."""
 
 
 class Program(Part):
     """The program of one capability; graphs are named as in the manifest's ``graphs``."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"filling"})
 
     init: Name | None = None
     step: Name
@@ -178,6 +207,12 @@ class Program(Part):
     )
     done: Name | None = Field(default=None, description="Boolean step output: this row has converged and may leave.")
     preview: Name | None = Field(default=None, description="The state that is a picture of progress.")
+    filling: Filling | None = Field(
+        default=None,
+        description="Of a program that fills in what is missing: exact: draws of the law given all that is known; "
+        "earlier: of the law given what precedes each missing coordinate in row-major order; chain: of a Markov chain "
+        "whose law tends to the one given all that is known.",
+    )
     outputs: tuple[Output, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

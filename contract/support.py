@@ -143,6 +143,25 @@ class Support(BaseModel):
             return "uint8"
         return "float64"
 
+    @cached_property
+    def with_holes(self) -> Support:
+        """The same support with any coordinate left out: null in JSON, NaN in arrays, which are float64 then."""
+        columns, element = self.columns, self.element
+        free = {"missing_allowed": True}
+        return Support(
+            shape=self.shape,
+            columns=None if columns is None else tuple(column.model_copy(update=free) for column in columns),
+            element=None if element is None else element.model_copy(update=free),
+        )
+
+    def holes(self, rows: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Split rows with holes: float64 [n, *shape] of ``with_holes`` -> (rows of ``dtype``, known bool [n, *shape]).
+
+        A hole holds 1, which every column allows.
+        """
+        known = ~np.isnan(rows)
+        return np.ascontiguousarray(np.where(known, rows, 1.0), dtype=self.dtype), known
+
     def column_at(self, index: int) -> Column:
         """The column of flat coordinate ``index``."""
         if self.columns is not None:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
 from contract.capabilities import Capability, NumberKind
-from contract.programs import OutputError, ProgramInput, State, Steps
+from contract.programs import Filling, OutputError, ProgramInput, State, Steps
 from contract.support import Support
 
 __all__ = [
     "Bakes",
     "GenerativeModel",
     "HasBound",
+    "HasClassify",
     "HasCode",
     "HasDecode",
     "HasEncode",
@@ -30,10 +31,13 @@ __all__ = [
     "HasFinish",
     "HasFit",
     "HasFreeEnergy",
+    "HasInpaint",
     "HasLatent",
     "HasLogProb",
     "HasLosses",
+    "HasMarginal",
     "HasSample",
+    "HasStepInpainter",
     "HasStepSampler",
     "HasValidationLoss",
     "Losses",
@@ -85,6 +89,11 @@ class GenerativeModel(nn.Module):
         self.support = support
 
     @property
+    def lacks(self) -> dict[Capability, str]:
+        """What this model cannot do though its family can, and why: a model without labels cannot name one."""
+        return {}
+
+    @property
     def conditions(self) -> tuple[ProgramInput, ...]:
         """What the model can be conditioned on, one input each; their values follow the data in every method."""
         return ()
@@ -105,6 +114,9 @@ class GenerativeModel(nn.Module):
         Raises:
             ValueError: the family cannot honestly describe this fold, for example for a constant column.
         """
+
+    def prepare_labels(self, labels: Tensor) -> None:
+        """Set what depends on the training fold's labels alone, int64 [n], of a model that is conditional on them."""
 
     def baked(self) -> Self:
         """A copy in eval mode for export: each layer that recomputes its weights (a mask) has them computed once."""
@@ -317,8 +329,62 @@ class HasStepSampler(Protocol):
         ...
 
 
+@runtime_checkable
+class HasClassify(Protocol):
+    """Knows the law of labels given a row, by Bayes' rule from its exact law of rows given a label."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the numbers that ``classify`` gives."""
+        ...
+
+    @property
+    def label_prior(self) -> tuple[float, ...]:
+        """The probability of each label before a row is seen."""
+        ...
+
+    def classify(self, x: Tensor) -> Tensor:
+        """log p(label given x), exact: x [n, *shape] in original units -> float64 [n, labels]."""
+        ...
+
+
+@runtime_checkable
+class HasMarginal(Protocol):
+    """Knows the exact law of some coordinates by themselves, the others summed or integrated out."""
+
+    def marginal(self, x: Tensor, known: Tensor, *conditions: Tensor) -> Tensor:
+        """log p(known coordinates of x), exact: x [n, *shape], known bool [n, *shape] -> float64 [n].
+
+        What ``x`` holds where it is not known is 1, and must not matter.
+        """
+        ...
+
+
+@runtime_checkable
+class HasInpaint(Protocol):
+    """Draws what is missing of a row from the exact law given what is known, in one shot."""
+
+    def inpaint(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor, *conditions: Tensor) -> Tensor:
+        """x [n, *shape], known bool [n, *shape], addresses int64 [n] -> x with its holes filled, the rest bit-equal."""
+        ...
+
+
+@runtime_checkable
+class HasStepInpainter(Protocol):
+    """Fills in what is missing by the steps of its sampler, which leave alone what its state says is known."""
+
+    @property
+    def filling(self) -> Filling:
+        """What the draws are conditioned on."""
+        ...
+
+    def inpaint_init(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        """x [n, *shape], known bool [n, *shape], addresses int64 [n] -> the first state, as ``sample_init``'s."""
+        ...
+
+
 def capabilities(model: GenerativeModel | type[GenerativeModel]) -> tuple[Capability, ...]:
-    """The capabilities that a family has by itself; ``score`` comes with a calibration, not with the family."""
+    """The capabilities that a family, or a model of it, has by itself; ``score`` comes with a calibration."""
     cls = model if isinstance(model, type) else type(model)
     has = {
         "sample": hasattr(cls, "sample")
@@ -328,8 +394,12 @@ def capabilities(model: GenerativeModel | type[GenerativeModel]) -> tuple[Capabi
         "decode": hasattr(cls, "decode"),
         "encode": hasattr(cls, "encode"),
         "log_prob": hasattr(cls, "log_prob") or hasattr(cls, "log_weight"),
+        "classify": hasattr(cls, "classify"),
+        "marginal": hasattr(cls, "marginal"),
+        "inpaint": hasattr(cls, "inpaint") or hasattr(cls, "inpaint_init"),
     }
-    return tuple(name for name, present in has.items() if present)  # type: ignore[misc]
+    lacks: Container[str] = () if isinstance(model, type) else model.lacks
+    return tuple(name for name, present in has.items() if present and name not in lacks)  # type: ignore[misc]
 
 
 _REGISTRY: dict[str, type[GenerativeModel]] = {}

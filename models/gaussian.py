@@ -6,6 +6,9 @@ Mean and covariance are the sample's, by 1/n, which maximises the likelihood (R.
 foundations of theoretical statistics", 1922; T. W. Anderson, "An Introduction to Multivariate Statistical Analysis",
 2003, chapter 3). Everything is in double. The code z is the whitened row, a bijection.
 
+Some columns by themselves are normal too, and so are the others given them: a row of which a part is known has a
+log-density, and what is missing can be drawn (``models/nets/conditioning.py``).
+
 Example:
     >>> import torch
     >>> from contract.support import Column, Support
@@ -24,15 +27,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from contract.capabilities import Capability, NumberKind
 from contract.programs import ProgramInput
+from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
+from models.nets.conditioning import MOST_COLUMNS, TOO_MANY, condition_normal
 from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
 from models.nets.tabular import refuse_coarse_columns, why_not_continuous
 from models.nets.transforms import Whiten
+from models.randomness import normal
 
 __all__ = ["Gaussian"]
 
@@ -48,7 +55,11 @@ class Gaussian(GenerativeModel):
         ValueError: the support is not of that kind.
     """
 
-    refusals: ClassVar[dict[Capability, str]] = {}
+    covariance: Tensor
+
+    refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one normal law describes all rows: it knows no labels that a row could have"
+    }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     code_description: ClassVar[str] = "whitened row L^-1 (x - mean), a bijection"
     latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
@@ -56,11 +67,17 @@ class Gaussian(GenerativeModel):
     def __init__(self, support: Support):
         super().__init__(support)
         self.whiten = Whiten(support.size)
+        self.register_buffer("covariance", torch.eye(support.size, dtype=torch.float64))
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
         """None for a table of real columns without missing values, else the reason in words."""
         return why_not_continuous(support, positive=False)
+
+    @property
+    def lacks(self) -> dict[Capability, str]:
+        """Wide tables are not conditioned on some of their columns."""
+        return {} if self.support.size <= MOST_COLUMNS else {"marginal": TOO_MANY, "inpaint": TOO_MANY}
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -75,6 +92,7 @@ class Gaussian(GenerativeModel):
         """
         refuse_coarse_columns(self.support, x)
         self.whiten.fit(x)
+        self.covariance.copy_(self.whiten.factor @ self.whiten.factor.T)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats: x float64 [n, d] -> float64 [n]."""
@@ -97,3 +115,15 @@ class Gaussian(GenerativeModel):
     def latent_log_prob(self, z: Tensor) -> Tensor:
         """log N(z; 0, I): z float64 [n, d] -> float64 [n]."""
         return standard_normal_log_prob(z)
+
+    # -- rows of which a part is known -------------------------------------------------------------------------------
+
+    def marginal(self, x: Tensor, known: Tensor) -> Tensor:
+        """log p(known columns of x), exact, in nats: x float64 [n, d], known bool [n, d] -> float64 [n]."""
+        return condition_normal(self.whiten.mean, self.covariance, x, known)[1]
+
+    def inpaint(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+        """Draw what is not known of x given what is: x float64 [n, d], known bool [n, d], addresses int64 [n]."""
+        z = normal(seed, row, Stream.LATENT, dims=self.support.size).double()
+        drawn, _ = condition_normal(self.whiten.inverse_and_log_det(z)[0], self.covariance, x, known)
+        return torch.where(known, x, drawn)

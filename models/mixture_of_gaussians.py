@@ -8,6 +8,9 @@ Incomplete Data via the EM Algorithm", 1977); of several starts the best is kept
 for ever as a component closes in on one row, so that a small number is added to each variance. Columns are
 standardised first, so that this number means the same for all. Everything is in double.
 
+Some columns by themselves are a mixture too, with the same weights; given them, the others are one whose weights are the
+responsibilities of what is known (``models/nets/conditioning.py``).
+
 A draw chooses a component and then a point of it. The code of a row is its responsibilities, the probabilities
 p(k given x): they say which component a row is of, and not where in it, so that there is no way back.
 
@@ -39,6 +42,7 @@ from contract.programs import ProgramInput
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
+from models.nets.conditioning import MOST_COLUMNS, TOO_MANY, condition_normal
 from models.nets.lanes import full_lanes, row_logsumexp, row_sum
 from models.nets.tabular import FARTHEST, refuse_coarse_columns, why_not_continuous
 from models.nets.transforms import Standardise
@@ -69,8 +73,10 @@ class MixtureOfGaussians(GenerativeModel):
     whitening: Tensor
     whitened_means: Tensor
     offsets: Tensor
+    covariances: Tensor
 
     refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "its components are found without labels: the code of a row says which of them it is of",
         "latent": "a draw is a component and a point of it, which no code with one base law stands for",
         "decode": "responsibilities say which component a row is of, and not where in it: many rows share a code",
     }
@@ -104,12 +110,18 @@ class MixtureOfGaussians(GenerativeModel):
         self.register_buffer("factors", eye)
         self.register_buffer("whitening", eye.reshape(components * d, d).clone())
         self.register_buffer("whitened_means", torch.zeros(components * d, dtype=torch.float64))
+        self.register_buffer("covariances", eye.clone())
         self.register_buffer("offsets", self.weights.log() - 0.5 * d * log(2.0 * pi))
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
         """None for a table of real columns without missing values, else the reason in words."""
         return why_not_continuous(support, positive=False)
+
+    @property
+    def lacks(self) -> dict[Capability, str]:
+        """Wide tables are not conditioned on some of their columns."""
+        return {} if self.support.size <= MOST_COLUMNS else {"marginal": TOO_MANY, "inpaint": TOO_MANY}
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -154,6 +166,7 @@ class MixtureOfGaussians(GenerativeModel):
         self.cumulative.copy_(weights.cumsum(dim=0))
         self.means.copy_(means)
         self.factors.copy_(factors)
+        self.covariances.copy_(factors @ factors.transpose(1, 2))
         self.whitening.copy_(inverses.reshape(-1, d))
         self.whitened_means.copy_((inverses @ means[:, :, None]).reshape(-1))
         self.offsets.copy_(weights.log() - 0.5 * d * log(2.0 * pi) - log_det)
@@ -171,11 +184,44 @@ class MixtureOfGaussians(GenerativeModel):
     def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw a component by its weight, then a point of it: seed, row int64 [n] -> x float64 [n, d]."""
         u = uniform(seed, row, Stream.LATENT, dims=1).double()  # [n, 1]
-        # The weights' sum may fall short of 1 in the last place.
-        k = (self.cumulative <= u).long().sum(dim=1).clamp(max=self.components - 1)  # [n]
-        z = normal(seed, row, Stream.OBSERVATION, dims=self.support.size).double()  # [n, d]
-        y = self.means.index_select(0, k) + row_sum(self.factors.index_select(0, k) * z[:, None, :])
+        y, _ = self._draw(u, self.cumulative, seed, row)
         return self.scaling.inverse_and_log_det(y)[0]
+
+    # -- rows of which a part is known -------------------------------------------------------------------------------
+
+    def marginal(self, x: Tensor, known: Tensor) -> Tensor:
+        """log p(known columns of x), exact, in nats: x float64 [n, d], known bool [n, d] -> float64 [n]."""
+        y = self._standard(x)
+        stretched = torch.where(known, self.scaling.deviation.log(), 0.0)
+        return row_logsumexp(self._joint_of_known(y, known)) - row_sum(stretched)
+
+    def inpaint(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+        """Draw what is not known of x given what is: x float64 [n, d], known bool [n, d], addresses int64 [n].
+
+        A component by its responsibility for what is known, then a point of it given the same.
+        """
+        y = self._standard(x)
+        joint = self._joint_of_known(y, known)
+        cumulative = full_lanes(torch.exp, joint - row_logsumexp(joint)[:, None]).cumsum(dim=1)
+        u = uniform(seed, row, Stream.LATENT, dims=1).double()
+        start, k = self._draw(u, cumulative, seed, row)
+        drawn, _ = condition_normal(start, self.covariances.index_select(0, k), y, known)
+        return torch.where(known, x, self.scaling.inverse_and_log_det(drawn)[0])
+
+    def _draw(self, u: Tensor, cumulative: Tensor, seed: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        """A component and a point of it: u [n, 1], cumulative weights [n, K] -> standardised [n, d], k int64 [n]."""
+        # The weights' sum may fall short of 1 in the last place.
+        k = (cumulative <= u).long().sum(dim=1).clamp(max=self.components - 1)  # [n]
+        z = normal(seed, row, Stream.OBSERVATION, dims=self.support.size).double()  # [n, d]
+        return self.means.index_select(0, k) + row_sum(self.factors.index_select(0, k) * z[:, None, :]), k
+
+    def _joint_of_known(self, y: Tensor, known: Tensor) -> Tensor:
+        """log p(known columns of y, k): standardised rows [n, d], known bool [n, d] -> [n, K]."""
+        _, log_prob = condition_normal(self.means, self.covariances, y[:, None], known[:, None])
+        return self.weights.log() + log_prob
+
+    def _standard(self, x: Tensor) -> Tensor:
+        return self.scaling.forward_and_log_det(x)[0].clamp(-FARTHEST, FARTHEST)
 
     def _joint(self, y: Tensor) -> Tensor:
         """log p(y, k): standardised rows [n, d] -> [n, K]."""

@@ -38,7 +38,7 @@ from contract.support import Support
 from models.base import GenerativeModel, Losses, register
 from models.nets.convolutional import picture_shape, why_not_pictures
 from models.nets.gated import GatedStacks
-from models.nets.labels import label_condition
+from models.nets.labels import LabelPrior, label_condition, log_posterior
 from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE
 from models.nets.pixels import OUTSIDE, CopyMixture, LevelSoftmax
@@ -72,6 +72,8 @@ class PixelCNN(GenerativeModel):
         "encode": "an autoregressive model factorises p(x) over the pixels themselves: it has no latent code",
         "decode": "an autoregressive model has no latent code to decode: a picture is drawn pixel by pixel",
         "latent": "an autoregressive model has no latent variable: its randomness goes into the pixels one by one",
+        "marginal": "a pixel that is not known enters the law of each later one: to sum it out takes a sum over every "
+        "state of all such pixels",
     }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
@@ -102,6 +104,7 @@ class PixelCNN(GenerativeModel):
         levels = support.element.levels or 2
         self.labels = tuple(labels)
         self.label_dropout = label_dropout
+        self.prior = LabelPrior(len(labels)) if labels else None
         self.law: LevelSoftmax | CopyMixture
         if levels <= _FEW_LEVELS:
             self.law = LevelSoftmax(self.channels, levels)
@@ -125,6 +128,22 @@ class PixelCNN(GenerativeModel):
         """The label, if there are labels; one more than the last is the null value."""
         return label_condition(self.labels)
 
+    @property
+    def lacks(self) -> dict[Capability, str]:
+        """Without labels there is none to name."""
+        why = "this model was trained without labels, and Bayes' rule needs a law of pictures for each label"
+        return {} if self.labels else {"classify": why}
+
+    @property
+    def label_prior(self) -> tuple[float, ...]:
+        """Shares of the labels among the training rows."""
+        return () if self.prior is None else self.prior.shares
+
+    def prepare_labels(self, labels: Tensor) -> None:
+        """Count the labels int64 [n]."""
+        assert self.prior is not None
+        self.prior.fit(labels)
+
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Start from shares of levels or colours in x [n, *shape], whatever the pixels around."""
@@ -145,6 +164,11 @@ class PixelCNN(GenerativeModel):
         pixels = self._pixels(x)
         raw, around = self._whole(pixels, conditions)
         return row_sum(self.law.log_prob(raw, pixels, around))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """log p(label given x) by Bayes' rule, exact: x [n, *shape] -> float64 [n, labels]."""
+        assert self.prior is not None
+        return log_posterior(self.log_prob, x, self.prior.log_prob)
 
     # -- sampling, pixel by pixel ----------------------------------------------------------------------------------
 

@@ -93,7 +93,14 @@ class VAE(GenerativeModel):
         label_dropout: share of training rows whose label is withheld, which teaches the model without a label.
     """
 
-    refusals: ClassVar[dict[Capability, str]] = {}
+    refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "its log-probabilities given a label are lower bounds, each short of the truth by another unknown "
+        "amount: Bayes' rule on them gives neither p(label given x) nor a bound on it",
+        "marginal": "what is summed out of a lower bound is no bound that this model can compute: its approximate "
+        "posterior is one of whole pictures",
+        "inpaint": "the law of codes given a part of a picture is not known: its approximate posterior is one of whole "
+        "pictures",
+    }
     default_samples: ClassVar[int] = 16
     decode_undoes_encode: ClassVar[bool] = False
     code_description: ClassVar[str] = (

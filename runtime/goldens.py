@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from contract.bundle import GOLDENS, read_arrays, write_arrays
 from contract.capabilities import CAPABILITIES, Capability
 from contract.errors import BundleError, InputError
+from contract.programs import KNOWN
+from contract.randomness import Stream, uniform
 from runtime.loop import run_program
 from runtime.model import LoadedModel
 
-__all__ = ["GoldenReport", "check_goldens", "golden_questions", "make_goldens", "mismatch"]
+__all__ = ["GoldenReport", "check_goldens", "golden_questions", "make_goldens", "mismatch", "some_known"]
 
 _ADDRESSES = {
     "seed": np.array([42, 2**53 - 1, 42, 42, 0], dtype=np.int64),
@@ -57,19 +60,28 @@ def make_goldens(model: LoadedModel, rows: NDArray[Any]) -> bytes:
         program = model.program(capability)
         inputs: dict[str, NDArray[Any]] = {}
         drawn = max(1, _STEPS // program.steps.default)
+        asked = rows[: min(5, drawn)]
         for part in program.inputs:
             if part.source == "address" and program.data_input is None:
                 inputs[part.name] = _ADDRESSES[part.name][:drawn]
+            elif part.source == "data" and part.name == KNOWN:
+                inputs[part.name] = some_known(len(asked), part.shape)
             elif part.source == "data":
-                inputs[part.name] = rows[:5] if part.name == "x" else _codes(model, codes)
+                inputs[part.name] = asked if part.name == "x" else _codes(model, codes)
             elif part.vocabulary is not None:
-                n = len(rows[:5]) if program.data_input is not None else len(_ADDRESSES["row"][:drawn])
+                n = len(asked) if program.data_input is not None else len(_ADDRESSES["row"][:drawn])
                 inputs[part.name] = np.arange(n) % len(part.vocabulary)
         outputs = run_program(model, capability, inputs)
         codes = outputs.get("z", codes)
         arrays |= {f"{capability}.in.{name}": value for name, value in inputs.items()}
         arrays |= {f"{capability}.out.{name}": value for name, value in outputs.items()}
     return write_arrays(arrays)
+
+
+def some_known(n: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which coordinates of a row are known, for questions about a part of it: bool [n, *shape], half of them."""
+    drawn = uniform(0, np.arange(n), Stream.PROBE, dims=math.prod(shape))
+    return np.asarray(drawn < 0.5).reshape(n, *shape)
 
 
 def golden_questions(model: LoadedModel) -> dict[Capability, dict[str, NDArray[Any]]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.bundle import CALIBRATION, CARD, GOLDENS, Bundle, list_versions, write_arrays, write_bundle
-from contract.capabilities import CAPABILITIES
+from contract.capabilities import CAPABILITIES, UNASKED
 from contract.manifest import Calibration, Metric, Provenance
 from models.base import GenerativeModel
 from runtime.model import LoadedModel, load_model
@@ -136,7 +136,12 @@ def ship(
 def _manifest(parts: Parts, version: int, metrics: tuple[Metric, ...], scores: Array | None) -> dict[str, Any]:
     recipe = parts.recipe
     has = {name: parts.exported.programs[name] for name in CAPABILITIES if name in parts.exported.programs}
-    reasons = {"score": "this bundle was made without calibration rows", **type(parts.model).refusals}
+    reasons = {
+        **UNASKED,
+        "score": "this bundle was made without calibration rows",
+        **type(parts.model).refusals,
+        **parts.model.lacks,
+    }
     calibration = None
     if scores is not None:
         assert recipe.anomaly is not None

@@ -14,16 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from contract.capabilities import Capability
-from contract.programs import NEXT, DType, Output, OutputError, Program, ProgramInput, State, Steps
+from contract.programs import KNOWN, NEXT, DType, Output, OutputError, Program, ProgramInput, State, Steps
 from models.base import (
     GenerativeModel,
     HasBound,
+    HasClassify,
     HasCode,
     HasEncodeWithScale,
     HasFreeEnergy,
+    HasInpaint,
     HasLatent,
     HasLogProb,
     HasSample,
+    HasStepInpainter,
     HasStepSampler,
     capabilities,
 )
@@ -135,6 +138,15 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
     if "latent" in has:
         knobs = [_port(part) for part in cast(HasLatent, model).latent_parameters]
         graphs["latent"] = GraphModule(model, "latent", [_SEED, _ROW, *knobs, *given], ["z"])
+    if "classify" in has:
+        graphs["classify"] = GraphModule(model, "classify", [x], ["log_posterior"])
+    if "marginal" in has:
+        graphs["marginal"] = GraphModule(model, "marginal", [x, _known(model), *given], ["log_prob"])
+    if isinstance(model, HasInpaint) and "inpaint" in has:
+        graphs["inpaint"] = GraphModule(model, "inpaint", [x, _known(model), _SEED, _ROW, *given], ["filled"])
+    if isinstance(model, HasStepInpainter) and "inpaint" in has:
+        names = [part.name for part in cast(HasStepSampler, model).sample_state]
+        graphs["inpaint_init"] = GraphModule(model, "inpaint_init", [x, _known(model), _SEED, _ROW], names)
     if isinstance(model, HasSample):
         knobs = [_port(part) for part in model.sample_parameters]
         graphs["sample"] = GraphModule(model, "sample", [_SEED, _ROW, *knobs, *given], ["x"])
@@ -194,7 +206,59 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
         )
         beside = (_FREE_ENERGY,) if isinstance(model, HasFreeEnergy) else ()
         programs["log_prob"] = Program(step="log_prob", inputs=(data, *given), outputs=(output, *beside))
+    programs |= _partial_programs(model, data, addresses, sample)
+    if "classify" in has:
+        programs["classify"] = Program(step="classify", inputs=(data,), outputs=(_posterior(cast(Any, model)),))
     return programs
+
+
+def _partial_programs(
+    model: GenerativeModel, data: ProgramInput, addresses: tuple[ProgramInput, ...], sample: Output
+) -> dict[Capability, Program]:
+    """What is asked about rows of which a part is known."""
+    has, given = capabilities(model), model.conditions
+    known = ProgramInput(
+        name=KNOWN, dtype="bool", shape=data.shape, source="data", description="which coordinates of x are known"
+    )
+    programs: dict[Capability, Program] = {}
+    if "marginal" in has:
+        words = "log-probability of the coordinates that are known, the others summed or integrated out"
+        output = Output(name="log_prob", dtype="float64", kind="exact", units="nats", description=words)
+        programs["marginal"] = Program(step="marginal", inputs=(data, known, *given), outputs=(output,))
+    if isinstance(model, HasInpaint) and "inpaint" in has:
+        filled = sample.model_copy(update={"name": "filled"})
+        programs["inpaint"] = Program(
+            step="inpaint", inputs=(data, known, *addresses, *given), filling="exact", outputs=(filled,)
+        )
+    if isinstance(model, HasStepInpainter) and "inpaint" in has:
+        sampler = cast(HasStepSampler, model)
+        # The steps are those of /sample, so that rows of both share batches.
+        programs["inpaint"] = Program(
+            init="inpaint_init",
+            step="sample_step",
+            final="sample_final",
+            inputs=(data, known, *addresses, *sampler.sample_parameters, *given),
+            state=sampler.sample_state,
+            steps=_steps(sampler.sample_steps),
+            preview=sampler.sample_preview,
+            filling=model.filling,
+            outputs=(sample,),
+        )
+    return programs
+
+
+def _posterior(model: HasClassify) -> Output:
+    labels = model.labels
+    return Output(
+        name="log_posterior",
+        dtype="float64",
+        shape=(len(labels),),
+        kind="exact",
+        units="nats",
+        description="log p(label given row), by Bayes' rule",
+        vocabulary=labels,
+        prior=model.label_prior,
+    )
 
 
 @torch.no_grad()
@@ -266,6 +330,10 @@ def _has_scale(model: GenerativeModel) -> bool:
 
 def _code(model: GenerativeModel) -> State:
     return State(name="z", dtype="float64", shape=cast(HasCode, model).code_shape)
+
+
+def _known(model: GenerativeModel) -> State:
+    return State(name=KNOWN, dtype="bool", shape=model.support.shape)
 
 
 def _port(part: ProgramInput) -> State:

@@ -106,6 +106,8 @@ def fit_model(
     rows = torch.from_numpy(train.rows)
     try:
         model.prepare(rows)
+        if train.labels is not None:
+            model.prepare_labels(torch.from_numpy(train.labels))
         if training is None:
             assert isinstance(model, HasFit)
             model.fit(rows)

@@ -19,10 +19,10 @@ from torch import nn
 
 from contract.capabilities import CAPABILITIES, Capability
 from contract.manifest import Graph, Parity
-from contract.programs import Program, ProgramInput
+from contract.programs import KNOWN, Program, ProgramInput
 from contract.support import Column
 from models.base import GenerativeModel
-from runtime.goldens import mismatch
+from runtime.goldens import mismatch, some_known
 from runtime.invariance import ROWS, DependsOnBatchError, find_row_multiple
 from runtime.rows import Rows
 from runtime.session import GraphSession
@@ -140,6 +140,8 @@ def _questions(program: Program, rows: NDArray[Any], codes: NDArray[Any] | None)
         if part.source == "address":
             if program.data_input is None:
                 inputs[part.name] = np.arange(ROWS) if part.name == "row" else np.full(ROWS, 42)
+        elif part.source == "data" and part.name == KNOWN:
+            inputs[part.name] = some_known(ROWS, part.shape)
         elif part.source == "data" and part.name == "x":
             inputs[part.name] = rows[np.arange(ROWS) % len(rows)]
         elif part.source == "data":
