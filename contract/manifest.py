@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from contract.capabilities import CAPABILITIES, UNASKED, Capability
 from contract.part import Part
-from contract.programs import Name, Program
+from contract.programs import KNOWN, Name, Program
 from contract.randomness import KEY, LOW_OFFSET, Stream
 from contract.support import Support
 
@@ -156,6 +156,16 @@ class Manifest(Part):
             here, refused = name in self.capabilities, name in self.refusals
             if here == refused and (here or name not in UNASKED):
                 raise ValueError(f"capability {name} must be either present or refused with a reason")
+        for name in ("marginal", "inpaint"):
+            program = self.capabilities.get(name)
+            if program is not None and (program.data_input is None or program.input(KNOWN) is None):
+                raise ValueError(f"capability {name} needs the inputs x and {KNOWN!r}: it is about a part of a row")
+        if "marginal" in self.capabilities and self._kind("marginal") != self._kind("log_prob"):
+            raise ValueError("a marginal is a number of the same kind as the log_prob that it stands in for")
+        if "inpaint" in self.capabilities and self.capabilities["inpaint"].filling is None:
+            raise ValueError("capability inpaint must say what its filling is conditioned on")
+        if "classify" in self.capabilities and self.capabilities["classify"].outputs[0].vocabulary is None:
+            raise ValueError("capability classify must name its labels")
         wanted = [graph.file for graph in self.graphs.values()]
         wanted += [file for file in (self.weights, self.calibration and self.calibration.file) if file]
         for file in wanted:
@@ -164,6 +174,10 @@ class Manifest(Part):
         if ("score" in self.capabilities) != (self.calibration is not None):
             raise ValueError("a score needs a calibration, and a calibration a score")
         return self
+
+    def _kind(self, capability: Capability) -> str | None:
+        program = self.capabilities.get(capability)
+        return None if program is None else program.outputs[0].kind
 
     @property
     def reasons(self) -> dict[Capability, str]:

@@ -8,8 +8,8 @@ Incomplete Data via the EM Algorithm", 1977); of several starts the best is kept
 for ever as a component closes in on one row, so that a small number is added to each variance. Columns are
 standardised first, so that this number means the same for all. Everything is in double.
 
-Some columns by themselves are a mixture too, with the same weights; given them, the others are one whose weights are the
-responsibilities of what is known (``models/nets/conditioning.py``).
+Some columns by themselves are a mixture too, with the same weights; given them, the others are one whose weights are
+the responsibilities of what is known (``models/nets/conditioning.py``).
 
 A draw chooses a component and then a point of it. The code of a row is its responsibilities, the probabilities
 p(k given x): they say which component a row is of, and not where in it, so that there is no way back.

@@ -15,7 +15,16 @@ from contract.support import Support
 from runtime.model import LoadedModel
 from service.knobs import Knobs
 
-__all__ = ["answer_head", "answer_of", "bits_per_nat", "columns_of", "condition_of", "log_prob_answer", "score_answer"]
+__all__ = [
+    "answer_head",
+    "answer_of",
+    "bits_per_nat",
+    "classify_answer",
+    "columns_of",
+    "condition_of",
+    "log_prob_answer",
+    "score_answer",
+]
 
 Env = dict[str, NDArray[Any]]
 
@@ -74,6 +83,20 @@ def log_prob_answer(
     if bits is not None:
         body["bits_per_dimension"] = values * bits
     return body
+
+
+def classify_answer(model: LoadedModel, program: Program, outputs: Env) -> dict[str, Any]:
+    """Probabilities of the labels of each row, and the most probable one."""
+    output = program.outputs[0]
+    labels, values = output.vocabulary or (), outputs[output.name]
+    return {
+        **answer_head(model),
+        "kind": output.kind,
+        "labels": labels,
+        "prior": output.prior,
+        "predicted": [labels[i] for i in values.argmax(axis=1)],
+        "probabilities": np.exp(values),
+    }
 
 
 def bits_per_nat(support: Support) -> float | None:

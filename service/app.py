@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from runtime.goldens import golden_questions
-from service.api import anomaly_score, encode, health, log_prob, models, openapi, sample
+from service.api import anomaly_score, classify, encode, health, inpaint, log_prob, models, openapi, sample
 from service.api.codecs import dump
 from service.api.edge import Edge, respond
 from service.api.negotiation import JSON
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None, on_ready: Callable[[Parts], Non
     app.state.parts = parts
     app.state.gallery = Gallery(parts)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    for room in (sample, log_prob, encode, anomaly_score, models, health, pages):
+    for room in (sample, log_prob, encode, anomaly_score, classify, inpaint, models, health, pages):
         app.include_router(room.router)
     app.add_api_route("/openapi.json", _openapi, methods=["GET"], include_in_schema=False)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,11 @@ class Knobs:
     steps: NDArray[np.int64] | None
     parameters: dict[str, Any]
     condition: dict[str, Any]
+
+    def at(self, rows: NDArray[np.int64]) -> Self:
+        """The values of some rows; a row may come more than once."""
+        steps = None if self.steps is None else self.steps[rows]
+        return replace(self, inputs={name: values[rows] for name, values in self.inputs.items()}, steps=steps)
 
 
 def read_knobs(

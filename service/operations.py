@@ -19,13 +19,22 @@ from contract.programs import Program
 from contract.randomness import ADDRESS_LIMIT
 from runtime.model import LoadedModel
 from runtime.rows import NotConvergedError, environment
-from service.answers import answer_head, answer_of, columns_of, condition_of, log_prob_answer, score_answer
+from service.answers import (
+    answer_head,
+    answer_of,
+    classify_answer,
+    columns_of,
+    condition_of,
+    log_prob_answer,
+    score_answer,
+)
 from service.cache import RowCache
 from service.catalogue import Catalogue
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.knobs import Knobs, read_knobs
-from service.reading import Given, read_codes, read_rows
+from service.partial import FILLING_WORDS, Partial, read_given, summed_out
+from service.reading import Given, read_codes, read_partial, read_rows
 from service.scheduler import Scheduler
 
 __all__ = ["Answer", "CacheUse", "Operations"]
@@ -88,27 +97,30 @@ class Operations:
         start: int = 0,
         condition: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
         errand: Errand = PLAIN,
     ) -> Answer:
-        """Rows ``start … start + n - 1`` of ``seed``, which is chosen when absent.
+        """Rows ``start … start + n - 1`` of ``seed``, which is chosen when absent; ``given`` are columns by name.
 
         Raises:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
-        loaded, program = self._find(model, version, "sample")
-        if n < 1:
-            raise InputError(column="n", expected="a whole number of 1 or more", got=str(n))
+        capability: Capability = "inpaint" if given else "sample"
+        loaded, program = self._find(model, version, capability)
         self._check_size(program, n)
-        chosen = secrets.randbelow(ADDRESS_LIMIT) if seed is None else seed
-        for name, value in (("seed", chosen), ("start", start), ("start + n - 1", start + n - 1)):
-            if not 0 <= value < ADDRESS_LIMIT:
-                raise InputError(column=name, expected="a whole number from 0 to 2**53 - 1", got=str(value))
-        address = {
-            "seed": np.full(n, chosen, dtype=np.int64),
-            "row": np.arange(start, start + n, dtype=np.int64),
-        }
+        chosen = _seed_of(seed, start, n)
         knobs = read_knobs(program, n, parameters=parameters, condition=condition)
-        outputs, cache = await self._rows(loaded, "sample", address, errand, knobs)
+        about: dict[str, Any] = {}
+        if given:
+            partial = read_given(loaded.manifest.support, given)
+            about = {"given": dict(given), **_filling(program, partial), "exact": partial.exact(program.filling)[0]}
+            inputs = _repeated(partial, program, n, chosen, start)
+        else:
+            inputs = {
+                "seed": np.full(n, chosen, dtype=np.int64),
+                "row": np.arange(start, start + n, dtype=np.int64),
+            }
+        outputs, cache = await self._rows(loaded, capability, inputs, errand, knobs)
         body = {
             **answer_head(loaded),
             "seed": chosen,
@@ -116,6 +128,47 @@ class Operations:
             "n": n,
             "parameters": knobs.parameters,
             **condition_of(knobs),
+            **about,
+            **columns_of(loaded),
+            "rows": answer_of(program, outputs, "sample"),
+        }
+        return Answer(body, loaded, cache)
+
+    async def inpaint(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        rows: Given | None = None,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        n: int = 1,
+        seed: int | None = None,
+        start: int = 0,
+        condition: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        errand: Errand = PLAIN,
+    ) -> Answer:
+        """Each row ``n`` times, its holes filled: draws ``start … start + n - 1`` of ``seed``, chosen when absent.
+
+        Raises:
+            UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
+        """
+        loaded, program = self._find(model, version, "inpaint")
+        partial = await read_partial(loaded.manifest.support, rows, records)
+        self._check_size(program, len(partial.x) * n)
+        chosen = _seed_of(seed, start, n)
+        knobs = read_knobs(program, len(partial.x), parameters=parameters, condition=condition)
+        inputs = _repeated(partial, program, n, chosen, start)
+        each = knobs.at(np.repeat(np.arange(len(partial.x)), n))
+        outputs, cache = await self._rows(loaded, "inpaint", inputs, errand, each)
+        body = {
+            **answer_head(loaded),
+            "seed": chosen,
+            "start": start,
+            "n": n,
+            "parameters": knobs.parameters,
+            **condition_of(knobs),
+            **_filling(program, partial),
             **columns_of(loaded),
             "rows": answer_of(program, outputs, "sample"),
         }
@@ -135,13 +188,18 @@ class Operations:
     ) -> Answer:
         """The log-probability of each row, with its kind and error, in nats of the original units.
 
-        A stochastic one draws at ``seed``, 0 when absent, and a hash of the row's bytes.
+        A stochastic one draws at ``seed``, 0 when absent, and a hash of the row's bytes. Where the model knows the law
+        of some coordinates by themselves, the others may be left out of a row, and are summed out.
 
         Raises:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "log_prob")
-        x = await read_rows(loaded.manifest.support, rows, records)
+        if "marginal" in loaded.manifest.capabilities:
+            partial = await read_partial(loaded.manifest.support, rows, records)
+            x = partial.x
+        else:
+            partial, x = None, await read_rows(loaded.manifest.support, rows, records)
         knobs = read_knobs(program, len(x), parameters=parameters, condition=condition)
         inputs: Env = {"x": x}
         if program.input("seed") is not None:
@@ -151,6 +209,10 @@ class Operations:
             inputs["seed"] = np.full(len(x), chosen, dtype=np.int64)
         elif seed is not None:
             raise InputError(column="seed", expected="no seed, for this model's log_prob draws nothing", got=str(seed))
+        if partial is not None and not partial.whole.all():
+            values, cache = await self._marginals(loaded, partial, errand, knobs)
+            body = log_prob_answer(loaded, program, {"log_prob": values}, knobs)
+            return Answer({**body, **summed_out(loaded.manifest.support, partial, values)}, loaded, cache)
         outputs, cache = await self._rows(loaded, "log_prob", inputs, errand, knobs)
         seed = int(inputs["seed"][0]) if "seed" in inputs else None
         body = log_prob_answer(loaded, program, outputs, knobs, seed)
@@ -229,14 +291,53 @@ class Operations:
         outputs, cache = await self._rows(loaded, "score", {"x": x}, errand, knobs)
         return Answer(score_answer(loaded, program, outputs, alpha), loaded, cache)
 
+    async def classify(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        rows: Given | None = None,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        errand: Errand = PLAIN,
+    ) -> Answer:
+        """The probability of each label given each row, by Bayes' rule.
+
+        Raises:
+            UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
+        """
+        loaded, program = self._find(model, version, "classify")
+        x = await read_rows(loaded.manifest.support, rows, records)
+        self._check_size(program, len(x))
+        knobs = read_knobs(program, len(x), parameters=None, condition=None)
+        outputs, cache = await self._rows(loaded, "classify", {"x": x}, errand, knobs)
+        return Answer(classify_answer(loaded, program, outputs), loaded, cache)
+
     # -- shared steps ----------------------------------------------------------------------------------------------
 
     def _find(self, name: str, version: int | None, capability: Capability) -> tuple[LoadedModel, Program]:
         loaded = self._catalogue.get(name, version)
         program = loaded.manifest.capabilities.get(capability)
         if program is None:
-            raise NotSupported(name, capability, loaded.manifest.refusals[capability])
+            raise NotSupported(name, capability, loaded.manifest.reasons[capability])
         return loaded, program
+
+    async def _marginals(
+        self, model: LoadedModel, partial: Partial, errand: Errand, knobs: Knobs
+    ) -> tuple[NDArray[np.float64], CacheUse]:
+        """log p of what is known of each row. A whole row goes its usual way, so that no neighbour moves its bits."""
+        values = np.empty(len(partial.x))
+        uses: set[CacheUse] = set()
+        for capability, rows in (
+            ("log_prob", np.flatnonzero(partial.whole)),
+            ("marginal", np.flatnonzero(~partial.whole)),
+        ):
+            if len(rows):
+                some = partial.at(rows)
+                inputs = {"x": some.x} if capability == "log_prob" else some.inputs(model.program("marginal"))
+                outputs, use = await self._rows(model, capability, inputs, errand, knobs.at(rows))
+                values[rows] = outputs["log_prob"]
+                uses.add(use)
+        return values, uses.pop() if len(uses) == 1 else "partial"
 
     def _check_size(self, program: Program, n: int) -> None:
         per_row = sum(
@@ -244,7 +345,7 @@ class Operations:
             if self._as_json
             else int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
             for part in program.outputs
-            if part.kind in ("sample", "code")
+            if part.shape
         )
         most = max(1, self._max_answer_bytes // per_row)
         if n > most:
@@ -289,3 +390,26 @@ class Operations:
                 return outputs, report.outcome
         except TimeoutError:
             raise DeadlineExceeded() from None
+
+
+def _seed_of(seed: int | None, start: int, n: int) -> int:
+    """The seed that was asked for, or one by chance."""
+    if n < 1:
+        raise InputError(column="n", expected="a whole number of 1 or more", got=str(n))
+    chosen = secrets.randbelow(ADDRESS_LIMIT) if seed is None else seed
+    for name, value in (("seed", chosen), ("start", start), ("start + n - 1", start + n - 1)):
+        if not 0 <= value < ADDRESS_LIMIT:
+            raise InputError(column=name, expected="a whole number from 0 to 2**53 - 1", got=str(value))
+    return chosen
+
+
+def _repeated(partial: Partial, program: Program, n: int, seed: int, start: int) -> Env:
+    """Inputs of n draws for each row."""
+    held = {name: np.repeat(values, n, axis=0) for name, values in partial.inputs(program).items()}
+    return {**held, **partial.addresses(n, seed, start)}
+
+
+def _filling(program: Program, partial: Partial) -> dict[str, Any]:
+    """What the draws are conditioned on."""
+    words = FILLING_WORDS[program.filling] if program.filling is not None else None
+    return {"filling": program.filling, "law": words, "exact": partial.exact(program.filling)}

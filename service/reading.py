@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from contract.errors import InputError
 from contract.programs import Program
 from contract.support import Support
+from service.partial import Partial
 
-__all__ = ["PIECE", "Given", "read_codes", "read_rows"]
+__all__ = ["PIECE", "Given", "read_codes", "read_partial", "read_rows"]
 
 Array = NDArray[Any]
 Given = Sequence[Any] | Array
@@ -37,6 +38,16 @@ async def read_rows(support: Support, rows: Given | None, records: Sequence[Mapp
     if not given:
         raise InputError(column="rows", expected="at least one row, in rows or in records", got="none")
     return support.rows_to_array(rows) if rows is not None else support.records_to_array(records or ())
+
+
+async def read_partial(support: Support, rows: Given | None, records: Sequence[Mapping[str, Any]] | None) -> Partial:
+    """Rows or records with holes.
+
+    Raises:
+        InputError: as for ``read_rows``.
+    """
+    x = await read_rows(support.with_holes, rows, records)
+    return Partial(*(await asyncio.to_thread(support.holes, x) if x.size > PIECE else support.holes(x)))
 
 
 async def read_codes(program: Program, codes: Given) -> Array:

@@ -43,7 +43,7 @@ def condition_normal(start: Tensor, covariance: Tensor, x: Tensor, known: Tensor
         known: bool [..., d].
 
     Returns:
-        (mean, or a draw, given what is known [..., d], log-density of what is known [...]; both include the rows' axes).
+        (mean, or a draw, given what is known [..., d], log-density of what is known [...]).
 
     Example:
         >>> mean, covariance = torch.zeros(1, 2).double(), torch.tensor([[[1.0, 0.5], [0.5, 1.0]]]).double()

@@ -123,6 +123,7 @@ def post(
     several_out: bool = False,
     picture_out: bool = False,
     events_out: bool = False,
+    array_example: bool = True,
 ) -> Callable[[UseCase[Asked]], UseCase[Asked]]:
     """Register a use case under a path, with its OpenAPI description.
 
@@ -141,8 +142,9 @@ def post(
         several_out: whether the answer may have several arrays, which are sent as an npz file.
         picture_out: whether rows may be sent as a PNG, where they are pictures.
         events_out: whether progress may be sent as events while the answer is made.
+        array_example: whether the model of the npy files that the description shows can answer.
     """
-    forms = Forms(array_in, array_out, several_out, picture_out, events_out)
+    forms = Forms(array_in, array_out, several_out, picture_out, events_out, array_example)
 
     def register(use: UseCase[Asked]) -> UseCase[Asked]:
         call = _Call(capability, takes, forms, use)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ANOMALY_SCORE", "DECODE", "ENCODE", "LOG_PROB", "SAMPLE"]
+__all__ = ["ANOMALY_SCORE", "CLASSIFY", "DECODE", "ENCODE", "INPAINT", "LOG_PROB", "SAMPLE"]
 
 # The first benign and the first malignant row of the Wisconsin diagnostic data (Wolberg, Street and Mangasarian 1995).
 _COLUMNS = (
@@ -66,5 +66,14 @@ DECODE = {
 ANOMALY_SCORE = {
     "records": _example(
         "Is either of these tumours unlike benign ones?", model="breast-cancer", records=_RECORDS, alpha=0.05
+    ),
+}
+
+# No bundle that ships has an exact law of rows given a label.
+CLASSIFY: dict[str, Any] = {}
+
+INPAINT = {
+    "rows": _example(
+        "Where a point lies of which one number is known", model="moons-gaussian", rows=[[0.5, None]], n=3
     ),
 }

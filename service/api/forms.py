@@ -21,7 +21,7 @@ from service.operations import Answer
 
 __all__ = ["EVENTS_IN_WORDS", "ArrayName", "Forms", "read_request", "write_answer"]
 
-ArrayName = Literal["rows", "codes", "log_prob"]
+ArrayName = Literal["rows", "codes", "log_prob", "probabilities"]
 Asked = TypeVar("Asked", bound=schemas.Asked)
 
 # A list that fits every request model, in whose place the array is put once all the rest has been checked.
@@ -37,6 +37,7 @@ class Forms:
     several_out: bool = False
     picture_out: bool = False
     events_out: bool = False
+    array_example: bool = True
 
     @cached_property
     def bodies(self) -> tuple[str, ...]:
@@ -101,7 +102,8 @@ class Forms:
         file = {"rows": "points.npy", "codes": "codes.npy"}[self.array_in]
         example = {"summary": f"Two {self.array_in} for the model moons: ?model=moons", "externalValue": _file(file)}
         words = f"The {self.array_in} as an npy file of numbers, [n, …]; every other member goes into the query string."
-        return {NPY: {"schema": _bytes(words), "examples": {file.removesuffix(".npy"): example}}}
+        examples = {file.removesuffix(".npy"): example} if self.array_example else {}
+        return {NPY: {"schema": _bytes(words), "examples": examples}}
 
     def describe_answer(self) -> dict[str, Any]:
         """OpenAPI media types of answers beside JSON."""
@@ -143,7 +145,8 @@ def read_request(body: bytes, given: str, query: bytes, takes: type[Asked], form
         assert forms.array_in is not None
         array = read_npy(body)
         asked = _with_hint({**read_query(query, takes), forms.array_in: _PLACEHOLDER}, takes)
-        return asked.model_copy(update={forms.array_in: array}), len(array)
+        asked = asked.model_copy(update={forms.array_in: array})
+        return asked, asked.size()
     value = codecs.load(body) if body or not query or not forms.body_optional else {}
     if query and isinstance(value, dict):
         value = merge(value, read_query(query, takes))

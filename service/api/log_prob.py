@@ -77,7 +77,15 @@ class LogProbAnswer(AnswerHead):
         "exact also where log Z is an estimate.",
     )
     bits_per_dimension: Values | None = Field(
-        default=None, description="-log_prob / (dimensions * log 2); only for discrete data, where it means something."
+        default=None,
+        description="-log_prob / (dimensions * log 2); only for discrete data, where it means something. Of a row with "
+        "values left out, by the dimensions that are left.",
+    )
+    summed_out: list[list[str]] | None = Field(
+        default=None,
+        description="Where values were left out (null, or NaN in an array) and the model knows the law of the others by "
+        "themselves: the names of those that were summed or integrated out of each row, whose log_prob is then that "
+        "of what is left.",
     )
 
 

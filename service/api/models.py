@@ -186,7 +186,7 @@ def _card(parts: Parts, model: LoadedModel) -> dict[str, Any]:
             for name in CAPABILITIES
             if name in manifest.capabilities
         },
-        "refusals": manifest.refusals,
+        "refusals": manifest.reasons,
         "metrics": [metric.model_dump(mode="json") for metric in manifest.metrics],
         "calibration": None
         if calibration is None

@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.anomaly_score import AnomalyScoreRequest
+from service.api.classify import ClassifyRequest
 from service.api.encode import DecodeRequest, EncodeRequest
+from service.api.inpaint import InpaintRequest
 from service.api.log_prob import LogProbRequest
 from service.api.problems import Problem
 from service.api.sample import SampleRequest
@@ -24,6 +26,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     EncodeRequest,
     DecodeRequest,
     AnomalyScoreRequest,
+    ClassifyRequest,
+    InpaintRequest,
 )
 _TAGS = [
     {"name": "questions", "description": "What a model can be asked."},

@@ -1,6 +1,6 @@
 """Scalars in the query string, for bodies that hold an array and for any other.
 
-``parameters.NAME`` and ``condition.NAME`` are the members of those objects. A name may stand in the body as well, if
+``parameters.NAME``, ``condition.NAME`` and ``given.NAME`` are the members of those objects. A name may stand in the body as well, if
 both say the same.
 """
 
@@ -19,7 +19,7 @@ from service.api.problems import ProblemError
 
 __all__ = ["GROUPS", "merge", "query_parameters", "read_query", "scalars"]
 
-GROUPS = ("parameters", "condition")
+GROUPS = ("parameters", "condition", "given")
 _MOST_FIELDS = 200
 
 

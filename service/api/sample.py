@@ -10,7 +10,16 @@ from pydantic_core import PydanticCustomError
 
 from service.api import examples
 from service.api.calls import post
-from service.api.schemas import ADDRESS_LIMIT, AnswerHead, Asked, Condition, Knobs, UsedCondition
+from service.api.schemas import (
+    ADDRESS_LIMIT,
+    AnswerHead,
+    Asked,
+    Condition,
+    FillingName,
+    Knobs,
+    LawInWords,
+    UsedCondition,
+)
 from service.errand import Errand
 from service.operations import Answer, Operations
 
@@ -39,6 +48,11 @@ class SampleRequest(Asked):
         "or a list of one number a row.",
     )
 
+    given: dict[str, Any] = Field(
+        default={},
+        description="Columns by name with the values that they have: the others are then drawn given these, for models "
+        "that answer /inpaint. A draw's address is then what is given, the seed and its number.",
+    )
     previews: list[Annotated[int, Field(ge=1)]] = Field(
         default=[],
         max_length=20,
@@ -69,6 +83,14 @@ class SampleAnswer(AnswerHead):
     n: int = Field(description="How many rows.")
     parameters: dict[str, Any] = Field(description="Every knob with the value that was used.")
     condition: UsedCondition
+    given: dict[str, Any] | None = Field(default=None, description="What was given, where anything was.")
+    filling: FillingName | None = Field(
+        default=None, description="Of draws given some columns: what they are conditioned on, as in /inpaint."
+    )
+    law: LawInWords | None = Field(default=None, description="The same in a sentence.")
+    exact: bool | None = Field(
+        default=None, description="Of the same: whether they are of the model's law given everything that was given."
+    )
     columns: list[str] | None = Field(default=None, description="Names of the columns, for models that have them.")
     rows: list[list[Any]] = Field(
         description="The samples, in the data's own units; each nested as the model's `support.shape` says. "
@@ -101,5 +123,6 @@ async def sample(operations: Operations, asked: SampleRequest, errand: Errand) -
         start=asked.start,
         condition=asked.condition,
         parameters=asked.parameters,
+        given=asked.given,
         errand=errand,
     )

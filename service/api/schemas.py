@@ -19,7 +19,9 @@ __all__ = [
     "Asked",
     "AskedAbout",
     "Condition",
+    "FillingName",
     "Knobs",
+    "LawInWords",
     "Nested",
     "Number",
     "UsedCondition",
@@ -68,6 +70,17 @@ UsedCondition = Annotated[
     dict[str, Any] | None,
     Field(default=None, description="Every condition of the model with what was used; null is none."),
 ]
+
+
+FillingName = Annotated[
+    Literal["exact", "earlier", "chain"],
+    Field(
+        description="What draws of missing values are conditioned on: exact: everything that is known; earlier: what "
+        "precedes them in the row; chain: everything that is known, in the limit of a long Markov chain."
+    ),
+]
+
+LawInWords = Annotated[str, Field(description="The same in a sentence.")]
 
 
 class Asked(BaseModel):

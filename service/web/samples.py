@@ -125,7 +125,7 @@ def address_at(model: LoadedModel, seed: int, row: int, query: bytes = b"") -> A
 
 def _checked(model: LoadedModel, seed: int, row: int) -> Address:
     if "sample" not in model.manifest.capabilities:
-        reason = model.manifest.refusals.get("sample", "it cannot sample")
+        reason = model.manifest.reasons["sample"]
         raise NotSupported(model.manifest.name, "sample", reason)
     if seed >= ADDRESS_LIMIT or row >= ADDRESS_LIMIT:
         raise ProblemError("unknown-address", "seeds and rows are whole numbers below 2**53", expected="below 2**53")
