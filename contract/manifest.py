@@ -156,9 +156,8 @@ class Manifest(Part):
             here, refused = name in self.capabilities, name in self.refusals
             if here == refused and (here or name not in UNASKED):
                 raise ValueError(f"capability {name} must be either present or refused with a reason")
-        for name in ("marginal", "inpaint"):
-            program = self.capabilities.get(name)
-            if program is not None and (program.data_input is None or program.input(KNOWN) is None):
+        for name, program in self.capabilities.items():
+            if name in ("marginal", "inpaint") and (program.data_input is None or program.input(KNOWN) is None):
                 raise ValueError(f"capability {name} needs the inputs x and {KNOWN!r}: it is about a part of a row")
         if "marginal" in self.capabilities and self._kind("marginal") != self._kind("log_prob"):
             raise ValueError("a marginal is a number of the same kind as the log_prob that it stands in for")

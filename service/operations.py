@@ -327,10 +327,11 @@ class Operations:
         """log p of what is known of each row. A whole row goes its usual way, so that no neighbour moves its bits."""
         values = np.empty(len(partial.x))
         uses: set[CacheUse] = set()
-        for capability, rows in (
-            ("log_prob", np.flatnonzero(partial.whole)),
-            ("marginal", np.flatnonzero(~partial.whole)),
-        ):
+        parts: dict[Capability, NDArray[np.int64]] = {
+            "log_prob": np.flatnonzero(partial.whole),
+            "marginal": np.flatnonzero(~partial.whole),
+        }
+        for capability, rows in parts.items():
             if len(rows):
                 some = partial.at(rows)
                 inputs = {"x": some.x} if capability == "log_prob" else some.inputs(model.program("marginal"))

@@ -21,9 +21,9 @@ Array = NDArray[Any]
 
 FILLING_WORDS: dict[Filling, str] = {
     "exact": "drawn from the model's law given everything that is known of the row",
-    "earlier": "drawn one after another in row-major order, each given what precedes it in the row, known or drawn: the "
-    "model's law given everything that is known where all of that precedes the first hole, and where something known "
-    "comes later, a law that does not look ahead at it",
+    "earlier": "drawn one after another in row-major order, each given what precedes it in the row, known or drawn: "
+    "the model's law given everything that is known where all of that precedes the first hole, and where something "
+    "known comes later, a law that does not look ahead at it",
     "chain": "the last state of a Markov chain that leaves alone what is known: its law tends to the model's law given "
     "everything that is known as steps grow",
 }
@@ -64,7 +64,7 @@ class Partial:
         part = program.input(KNOWN)
         assert part is not None
         known = self.known.reshape(len(self.known), *part.shape, -1)
-        some, every = known.any(axis=-1), known.all(axis=-1)
+        some, every = np.asarray(known.any(axis=-1)), np.asarray(known.all(axis=-1))
         if (some != every).any():
             row, *place = (int(i) for i in np.argwhere(some != every)[0])
             raise InputError(

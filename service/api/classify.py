@@ -26,8 +26,7 @@ class ClassifyAnswer(AnswerHead):
     """The law of labels given each row."""
 
     kind: Literal["exact"] = Field(
-        description="exact: Bayes' rule on exact log-probabilities. Of bounds and estimates it would be no such number, "
-        "and models that have those refuse."
+        description="exact: Bayes' rule on exact log-probabilities; models that have bounds or estimates refuse."
     )
     labels: list[str] = Field(description="The labels, in the order of the probabilities.")
     prior: list[float] | None = Field(
@@ -51,7 +50,7 @@ class ClassifyAnswer(AnswerHead):
 async def classify(operations: Operations, asked: ClassifyRequest, errand: Errand) -> Answer:
     """Say which label a row has, and how sure that is.
 
-    p(label given row) is p(row given label) p(label) over its sum, by Bayes' rule. Only a model with an exact law of rows
-    given each label has it; every other refuses with 409.
+    p(label given row) is p(row given label) p(label) over its sum, by Bayes' rule. Only a model with an exact law of
+    rows given each label has it; every other refuses with 409.
     """
     return await operations.classify(asked.model, asked.version, rows=asked.rows, records=asked.records, errand=errand)

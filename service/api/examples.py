@@ -73,7 +73,5 @@ ANOMALY_SCORE = {
 CLASSIFY: dict[str, Any] = {}
 
 INPAINT = {
-    "rows": _example(
-        "Where a point lies of which one number is known", model="moons-gaussian", rows=[[0.5, None]], n=3
-    ),
+    "rows": _example("Where may a point lie whose x is known?", model="moons-gaussian", rows=[[0.5, None]], n=3),
 }

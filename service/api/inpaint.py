@@ -79,7 +79,7 @@ class InpaintAnswer(AnswerHead):
     )
     columns: list[str] | None = Field(default=None, description="Names of the columns, for models that have them.")
     rows: list[list[Any]] = Field(
-        description="The draws, the n of a row next to each other, in the order of the rows; what was known is as it was."
+        description="The draws, the n of a row next to each other, in the order of the rows; what was known stays."
     )
 
 
@@ -98,8 +98,8 @@ class InpaintAnswer(AnswerHead):
 async def inpaint(operations: Operations, asked: InpaintRequest, errand: Errand) -> Answer:
     """Draw what is missing of rows.
 
-    The answer says what its draws are conditioned on. Draws of different rows are independent; a draw depends on what is
-    known of its row, the seed and its number, and on nothing else.
+    The answer says what its draws are conditioned on. A draw depends on what is known of its row, the seed and its
+    number, and on nothing else: different rows have independent draws, equal ones the same.
     """
     return await operations.inpaint(
         asked.model,

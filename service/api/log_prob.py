@@ -83,9 +83,9 @@ class LogProbAnswer(AnswerHead):
     )
     summed_out: list[list[str]] | None = Field(
         default=None,
-        description="Where values were left out (null, or NaN in an array) and the model knows the law of the others by "
-        "themselves: the names of those that were summed or integrated out of each row, whose log_prob is then that "
-        "of what is left.",
+        description="Where values were left out (null, or NaN in an array) and the model knows the law of the others "
+        "by themselves: the names of those that were summed or integrated out of each row, whose log_prob is then "
+        "that of what is left.",
     )
 
 

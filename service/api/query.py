@@ -1,7 +1,7 @@
 """Scalars in the query string, for bodies that hold an array and for any other.
 
-``parameters.NAME``, ``condition.NAME`` and ``given.NAME`` are the members of those objects. A name may stand in the body as well, if
-both say the same.
+``parameters.NAME``, ``condition.NAME`` and ``given.NAME`` are the members of those objects. A name may stand in the
+body as well, if both say the same.
 """
 
 from __future__ import annotations
