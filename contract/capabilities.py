@@ -10,11 +10,9 @@ Capability = Literal["sample", "latent", "decode", "encode", "log_prob", "score"
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 UNASKED: dict[Capability, str] = {
-    "classify": "the model is no law of rows given a label, which Bayes' rule would need for each label",
-    "marginal": "the law of some coordinates alone is an integral or sum over all others, which this model has no "
-    "closed form of",
-    "inpaint": "the law of what is missing given what is known has no closed form in this model, and no chain of it "
-    "was exported",
+    "classify": "this bundle holds no law of labels given a row",
+    "marginal": "this bundle knows the law of whole rows, and none of some of their coordinates alone",
+    "inpaint": "this bundle holds nothing that draws what is missing of a row given what is known",
 }
 """Capabilities that came after the first bundles were written, each with why a bundle that says nothing of it lacks it.
 

@@ -99,6 +99,11 @@ class GenerativeModel(nn.Module):
         return ()
 
     @property
+    def known_shape(self) -> tuple[int, ...]:
+        """Shape per row of what says which coordinates are known; a picture's, where pixels are known whole or not."""
+        return self.support.shape
+
+    @property
     def log_prob_error(self) -> OutputError | None:
         """The error that all log-probabilities of an ``estimate`` share, once the model is fitted."""
         return None

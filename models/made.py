@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from contract.capabilities import Capability, NumberKind
-from contract.programs import ProgramInput, State
+from contract.programs import Filling, ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, Losses, register
@@ -54,11 +54,15 @@ class MADE(GenerativeModel):
     refusals: ClassVar[dict[Capability, str]] = {
         "encode": "an autoregressive model factorises p(x) over the coordinates themselves: it has no latent code",
         "decode": "an autoregressive model has no latent code to decode: a row is drawn coordinate by coordinate",
+        "classify": "one law describes all rows: it knows no labels that a row could have",
+        "marginal": "a coordinate that is not known enters the law of each later one: to sum it out takes a sum over "
+        "every state of all such coordinates",
         "latent": "an autoregressive model has no latent variable: its randomness goes into the coordinates one by one",
     }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
     sample_preview: ClassVar[str] = "pixels"
+    filling: ClassVar[Filling] = "earlier"
 
     def __init__(self, support: Support, *, hidden: int = 500, direct: bool = True):
         super().__init__(support)
@@ -111,32 +115,44 @@ class MADE(GenerativeModel):
 
     @property
     def sample_state(self) -> tuple[State, ...]:
-        """The address, the hidden units' inputs h and the coordinates drawn so far."""
+        """The address, the hidden units' inputs h, the coordinates drawn so far, and which are held as they are."""
         return (
             State(name="address", dtype="int64"),
             State(name="h", dtype="float32", shape=(self.to_logits.weight.shape[1],)),
             State(name="pixels", dtype="float32", shape=(self.support.size,)),
+            State(name="held", dtype="bool", shape=(self.support.size,)),
         )
 
     def sample_init(self, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
-        """seed, row int64 [n] -> (address int64 [n], h = c float32 [n, H], pixels = 0 float32 [n, D])."""
+        """seed, row int64 [n] -> (address int64 [n], h = c float32 [n, H], pixels = 0 float32 [n, D], held: none)."""
+        pixels = torch.zeros(row.shape[0], self.support.size)
+        return self._start(seed, row, pixels, pixels.bool())
+
+    def inpaint_init(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        """x, known [n, *shape], seed, row int64 [n] -> the first state, in which what is known is there and held."""
+        held = known.reshape(-1, self.support.size)
+        return self._start(seed, row, torch.where(held, self._flat(x), 0.0), held)
+
+    def _start(self, seed: Tensor, row: Tensor, pixels: Tensor, held: Tensor) -> tuple[Tensor, ...]:
         assert self.to_hidden.bias is not None
-        n = row.shape[0]
-        return address(seed, row), self.to_hidden.bias.expand(n, -1), torch.zeros(n, self.support.size)
+        return address(seed, row), self.to_hidden.bias.expand(row.shape[0], -1), pixels, held
 
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Draw coordinate t of each row: t int64 [n], temperature float64 [n], the state -> the next state."""
-        temperature, addresses, h, pixels = rest
+        temperature, addresses, h, pixels, held = rest
         assert self.to_logits.bias is not None
         output = self.to_logits.masked_weight.index_select(0, t)  # [n, H]
         logit = self.to_logits.bias.index_select(0, t) + row_sum(output * h.relu())  # [n]
         if self.direct is not None:
+            # Row t of A is 0 from coordinate t on: what is held there is not looked at.
             logit = logit + row_sum(self.direct.masked_weight.index_select(0, t) * pixels)
         chance = torch.sigmoid(logit / temperature.float())
         drawn = (uniform_from(stream_state(addresses, Stream.STEP, t), 1)[:, 0] < chance).float()  # [n]
-        here = torch.arange(self.support.size) == t[:, None]  # [n, D]
+        at = t[:, None]
+        drawn = torch.where(held.gather(1, at), pixels.gather(1, at), drawn[:, None])[:, 0]
+        here = torch.arange(self.support.size) == at  # [n, D]
         h = h + drawn[:, None] * self.to_hidden.masked_weight.index_select(0, t)
-        return addresses, h, torch.where(here, drawn[:, None], pixels)
+        return addresses, h, torch.where(here, drawn[:, None], pixels), held
 
     def sample_final(self, *state: Tensor) -> Tensor:
         """The last state -> x [n, *shape]."""

@@ -55,6 +55,9 @@ class NearestNeighbours(GenerativeModel):
 
     contains_training_rows: ClassVar[bool] = True
     refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: it knows no labels that a row could have",
+        "marginal": "without a normalised law there is none of some of the columns either",
+        "inpaint": "without a normalised law there is none of what is missing given what is known",
         "sample": "the density does not integrate: its tails fall like r^-d, so there is no law to draw from",
         "latent": "without a normalised law there is no base law of codes either",
         "decode": "there are no codes to give the rows of",

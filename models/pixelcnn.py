@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from contract.capabilities import Capability, NumberKind
-from contract.programs import ProgramInput, State
+from contract.programs import Filling, ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, Losses, register
@@ -78,6 +78,7 @@ class PixelCNN(GenerativeModel):
     log_prob_kind: ClassVar[NumberKind] = "exact"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
     sample_preview: ClassVar[str] = "pixels"
+    filling: ClassVar[Filling] = "earlier"
 
     def __init__(
         self,
@@ -179,29 +180,44 @@ class PixelCNN(GenerativeModel):
 
     @property
     def sample_state(self) -> tuple[State, ...]:
-        """The address, and the colours drawn so far: their codes, and their places in the palette."""
+        """The address, the colours drawn so far, as codes and as places in the palette, and which pixels are held."""
         shape = (self.sample_steps,)
         return (
             State(name="address", dtype="int64"),
             State(name="pixels", dtype="float32", shape=shape),
             State(name="places", dtype="int64", shape=shape),
+            State(name="held", dtype="bool", shape=shape),
         )
 
+    @property
+    def known_shape(self) -> tuple[int, ...]:
+        """[H, W]: all channels of a pixel are drawn at once."""
+        return (self.height, self.columns)
+
     def sample_init(self, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
-        """seed, row int64 [n] -> (address int64 [n], pixels = 0 float32 [n, H W], places = 0 int64 [n, H W])."""
-        shape = (row.shape[0], self.sample_steps)
-        return address(seed, row), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64)
+        """seed, row int64 [n] -> (address int64 [n], pixels float32, places int64, held bool [n, H W] each, all 0)."""
+        pixels = torch.zeros(row.shape[0], self.sample_steps)
+        return address(seed, row), pixels, pixels.long(), pixels.bool()
+
+    def inpaint_init(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        """x [n, *shape], known bool [n, H, W], seed, row int64 [n] -> the first state: known pixels there, and held."""
+        held = known.reshape(-1, self.sample_steps)
+        pixels = torch.where(held, self.law.code(self._pixels(x)), 0.0)
+        places = self.law.place(pixels) if isinstance(self.law, CopyMixture) else torch.zeros_like(pixels)
+        return address(seed, row), pixels, torch.where(held, places, 0).long(), held
 
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Draw pixel t of each row: t int64 [n], temperature float64 [n], conditions, the state -> the next state."""
-        temperature, *conditions, addresses, pixels, places = rest
+        temperature, *conditions, addresses, pixels, places, held = rest
         raw, around = self._at(t, pixels, places, tuple(conditions))
         u = uniform_from(stream_state(addresses, Stream.STEP, t), self.law.uniforms)
         drawn = self.law.code(self.law.draw(raw[:, 0], around[:, 0], u, temperature.float()))  # [n]
-        here = torch.arange(self.sample_steps, device=t.device) == t[:, None]  # [n, H W]
+        at = t[:, None]
+        drawn = torch.where(held.gather(1, at), pixels.gather(1, at), drawn[:, None])[:, 0]
+        here = torch.arange(self.sample_steps, device=t.device) == at  # [n, H W]
         if isinstance(self.law, CopyMixture):
             places = torch.where(here, self.law.place(drawn)[:, None], places)
-        return addresses, torch.where(here, drawn[:, None], pixels), places
+        return addresses, torch.where(here, drawn[:, None], pixels), places, held
 
     def sample_final(self, *state: Tensor) -> Tensor:
         """The last state -> x [n, *shape]."""

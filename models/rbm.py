@@ -47,7 +47,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from contract.capabilities import Capability, NumberKind
-from contract.programs import OutputError, ProgramInput, State, Steps
+from contract.programs import Filling, OutputError, ProgramInput, State, Steps
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, Losses, register
@@ -93,12 +93,16 @@ class RBM(GenerativeModel):
     """
 
     refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: it knows no labels that a row could have",
+        "marginal": "to sum a visible unit out ties the hidden units to each other: what is left is no RBM, and its sum "
+        "over states of the hidden units no longer factorises",
         "decode": "a code is the probability of each hidden unit given a row; many rows share one, and none is its row",
         "latent": "the hidden units alone are as hard to draw as the rows: both come of one chain of many steps",
     }
     code_description: ClassVar[str] = "probability that each hidden unit is on, given the row"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = ()
     sample_preview: ClassVar[str] = "visible"
+    filling: ClassVar[Filling] = "chain"
     finish_words: ClassVar[str] = "log Z"
 
     base_logits: Tensor
@@ -315,18 +319,30 @@ class RBM(GenerativeModel):
 
     @property
     def sample_state(self) -> tuple[State, ...]:
-        """The address, and the visible units."""
-        return State(name="address", dtype="int64"), State(name="visible", dtype="float32", shape=(self.support.size,))
+        """The address, the visible units, and which of them are clamped."""
+        shape = (self.support.size,)
+        return (
+            State(name="address", dtype="int64"),
+            State(name="visible", dtype="float32", shape=shape),
+            State(name="clamped", dtype="bool", shape=shape),
+        )
 
     def sample_init(self, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
-        """seed, row int64 [n] -> (address int64 [n], independent visible units float32 [n, D])."""
+        """seed, row int64 [n] -> (address int64 [n], independent visible units float32 [n, D], clamped: none)."""
         addresses = address(seed, row)
-        return addresses, self._first(addresses)
+        visible = self._first(addresses)
+        return addresses, visible, torch.zeros_like(visible, dtype=torch.bool)
+
+    def inpaint_init(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
+        """x, known [n, *shape], seed, row int64 [n] -> the first state, what is known clamped."""
+        addresses, visible, _ = self.sample_init(seed, row)
+        clamped = known.reshape(-1, self.support.size)
+        return addresses, torch.where(clamped, self._flat(x), visible), clamped
 
     def sample_step(self, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """One block Gibbs step, hidden units and then visible ones: addresses and t int64 [n], state -> next state."""
-        addresses, visible = rest
-        return addresses, _gibbs(self._machine(), visible, addresses, t)
+        addresses, visible, clamped = rest
+        return addresses, torch.where(clamped, visible, _gibbs(self._machine(), visible, addresses, t)), clamped
 
     def sample_final(self, *state: Tensor) -> Tensor:
         """The last state -> x [n, *shape]."""

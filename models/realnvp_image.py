@@ -146,7 +146,11 @@ class RealNVPImage(GenerativeModel):
         preprocess: ``logit`` as in the paper, for pixels that crowd at the ends of the range, or ``affine``.
     """
 
-    refusals: ClassVar[dict[Capability, str]] = {}
+    refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: it knows no labels that a row could have",
+        "marginal": "a flow maps all coordinates at once: to integrate some of them out has no closed form",
+        "inpaint": "a flow knows the law of some coordinates given the others up to a constant alone, and draws whole rows",
+    }
     default_samples: ClassVar[int] = 8
     code_description: ClassVar[str] = (
         "base-law coordinates of the flow at the middle of each level: decoding them gives the row back exactly"

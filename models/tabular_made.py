@@ -70,6 +70,9 @@ class TabularMADE(GenerativeModel):
     """
 
     refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: a label is a column like any other, and has no answer of its own",
+        "marginal": "a column that is not known enters the law of each later one: to sum it out has no closed form",
+        "inpaint": "a missing value is a value of its own here, with a probability: a hole could not be told from it",
         "encode": "an autoregressive model factorises p(x) over the columns themselves: it has no latent code",
         "decode": "an autoregressive model has no latent code to decode: a row is drawn column by column",
         "latent": "an autoregressive model has no latent variable: its randomness goes into the columns one by one",

@@ -218,7 +218,7 @@ def _partial_programs(
     """What is asked about rows of which a part is known."""
     has, given = capabilities(model), model.conditions
     known = ProgramInput(
-        name=KNOWN, dtype="bool", shape=data.shape, source="data", description="which coordinates of x are known"
+        name=KNOWN, dtype="bool", shape=model.known_shape, source="data", description="which coordinates are known"
     )
     programs: dict[Capability, Program] = {}
     if "marginal" in has:
@@ -333,7 +333,7 @@ def _code(model: GenerativeModel) -> State:
 
 
 def _known(model: GenerativeModel) -> State:
-    return State(name=KNOWN, dtype="bool", shape=model.support.shape)
+    return State(name=KNOWN, dtype="bool", shape=model.known_shape)
 
 
 def _port(part: ProgramInput) -> State:

@@ -105,7 +105,9 @@ def test_an_answer_depends_on_no_neighbour_and_is_the_same_after_loading_again(f
     x = family.folds.test.rows[:60]
     whole = run_program(family.served, "classify", {"x": x})["log_posterior"]
     for rows in ([7], [9, 7, 1], list(range(5, 38))):
-        assert run_program(family.served, "classify", {"x": x[rows]})["log_posterior"].tobytes() == whole[rows].tobytes()
+        assert (
+            run_program(family.served, "classify", {"x": x[rows]})["log_posterior"].tobytes() == whole[rows].tobytes()
+        )
     assert verify(family.served.bundle.folder)["bit_equal"]
 
 

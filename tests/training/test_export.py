@@ -106,8 +106,8 @@ def test_graphs_read_what_they_use_and_are_named_as_programs_name_them(made: tup
     }
     assert ports == {
         "log_prob": (["x"], ["log_prob"]),
-        "sample_init": (["seed", "row"], ["address", "h", "pixels"]),
-        "sample_step": (["t", "temperature", "address", "h", "pixels"], ["next_h", "next_pixels"]),
+        "sample_init": (["seed", "row"], ["address", "h", "pixels", "held"]),
+        "sample_step": (["t", "temperature", "address", "h", "pixels", "held"], ["next_h", "next_pixels"]),
         "sample_final": (["pixels"], ["x"]),
     }
     assert made[1].opset == 20
