@@ -94,8 +94,8 @@ class RBM(GenerativeModel):
 
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one law describes all rows: it knows no labels that a row could have",
-        "marginal": "to sum a visible unit out ties the hidden units to each other: what is left is no RBM, and its sum "
-        "over states of the hidden units no longer factorises",
+        "marginal": "to sum a visible unit out ties the hidden units to each other: what is left is no RBM, and the sum "
+        "over their states no longer factorises",
         "decode": "a code is the probability of each hidden unit given a row; many rows share one, and none is its row",
         "latent": "the hidden units alone are as hard to draw as the rows: both come of one chain of many steps",
     }

@@ -117,7 +117,7 @@ class RealNVP(GenerativeModel):
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one law describes all rows: it knows no labels that a row could have",
         "marginal": "a flow maps all coordinates at once: to integrate some of them out has no closed form",
-        "inpaint": "a flow knows the law of some coordinates given the others up to a constant alone, and draws whole rows",
+        "inpaint": "a flow knows the law of some coordinates given others up to a constant alone, and draws whole rows",
     }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     code_description: ClassVar[str] = "base-law coordinates f(x) of the flow, a bijection"

@@ -149,7 +149,7 @@ class RealNVPImage(GenerativeModel):
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one law describes all rows: it knows no labels that a row could have",
         "marginal": "a flow maps all coordinates at once: to integrate some of them out has no closed form",
-        "inpaint": "a flow knows the law of some coordinates given the others up to a constant alone, and draws whole rows",
+        "inpaint": "a flow knows the law of some coordinates given others up to a constant alone, and draws whole rows",
     }
     default_samples: ClassVar[int] = 8
     code_description: ClassVar[str] = (

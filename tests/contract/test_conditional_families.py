@@ -1,10 +1,11 @@
-"""What a family promises of labels, once its contract recipe is conditional on them: Bayes' rule, in graphs and over HTTP.
+"""What a family promises of labels, once its contract recipe is conditional on them: Bayes' rule, also over HTTP.
 
 Like the other contract tests it is parametrised over the registry: a family that can classify is tested here.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -131,8 +132,6 @@ def test_http_says_the_same(family: Conditional) -> None:
 def assert_same_as_an_array(
     client: httpx.Client, family: Conditional, x: Array, wanted: Array, headers: dict[str, str]
 ) -> None:
-    import io
-
     file = io.BytesIO()
     np.save(file, x)
     answer = client.post(f"/classify?model={family.name}", content=file.getvalue(), headers=headers)

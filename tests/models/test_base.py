@@ -81,6 +81,6 @@ def test_a_support_that_the_family_refuses_is_an_error() -> None:
 
 def test_capabilities_are_read_off_the_class() -> None:
     assert capabilities(Doubler) == ()
-    assert capabilities(registry()["made"]) == ("sample", "log_prob")
-    assert set(capabilities(registry()["gaussian"])) == set(CAPABILITIES) - {"score"}
+    assert capabilities(registry()["made"]) == ("sample", "log_prob", "inpaint")
+    assert set(capabilities(registry()["gaussian"])) == set(CAPABILITIES) - {"score", "classify"}
     assert base.capabilities(Doubler(table("real", "real"))) == ()

@@ -361,7 +361,8 @@ class TestLabels:
 def test_the_export_of_a_colour_picture_is_the_model() -> None:
     model = pixelcnn(levels(256, 3, 4, 3), layers=1, labels=["cat", "dog"])
     verified = verify_export(model, export_model(model), some(model.support, 64).numpy())
-    assert set(verified.graphs) == {"log_prob", "sample_init", "sample_step", "sample_final"}
+    sampler = {"sample_init", "inpaint_init", "sample_step", "sample_final"}
+    assert set(verified.graphs) == {"log_prob", "classify", *sampler}
     assert all(graph.row_multiple == 1 for graph in verified.graphs.values())
 
 

@@ -331,7 +331,8 @@ def test_a_step_is_one_sweep_of_the_conditionals() -> None:
     n = 20_000
     state = torch.tensor([1, 0, 1, 1, 0]).float().expand(n, -1)
     row = torch.arange(n)
-    after = model.sample_step(row, row, torch.zeros_like(row), address(row, row), state)[1]
+    free = torch.zeros(n, 5, dtype=torch.bool)
+    after = model.sample_step(row, row, torch.zeros_like(row), address(row, row), state, free)[1]
     h = every_state(4).float()
     on = torch.sigmoid(_field(model._machine(), state[:1]))[0]
     of_h = torch.where(h > 0, on, 1 - on).prod(dim=1)  # [16]

@@ -217,6 +217,9 @@ def test_a_card_says_what_is_refused_and_why(client: httpx.Client) -> None:
         "encode",
         "log_prob",
         "score",
+        "classify",
+        "marginal",
+        "inpaint",
     }
 
 

@@ -435,6 +435,8 @@ def test_examples_of_the_description_are_files_that_work(client: httpx.Client) -
         ("/encode", {NPY}),
         ("/decode", {NPY}),
         ("/anomaly-score", {NPZ}),
+        ("/classify", {NPY}),
+        ("/inpaint", {NPY, PNG}),
     ],
 )
 def test_every_type_of_answer_is_described(client: httpx.Client, path: str, types: set[str]) -> None:

@@ -219,7 +219,7 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
 def test_the_api_page_shows_every_question_and_asks_this_server_alone(page: Page) -> None:
     page.goto("/docs")
     page.wait_for_selector("#operations-questions-anomaly_score")
-    for name in ("sample", "log_prob", "encode", "decode", "anomaly_score"):
+    for name in ("sample", "log_prob", "encode", "decode", "anomaly_score", "classify", "inpaint"):
         assert page.is_visible(f"#operations-questions-{name}")
     page.click("#operations-models-models .opblock-summary-control")
     page.click("#operations-models-models button.execute")

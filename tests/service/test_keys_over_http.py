@@ -82,6 +82,8 @@ def alice(keyed: ServerProcess) -> Iterator[httpx.Client]:
         ("POST", "/sample"),
         ("POST", "/encode"),
         ("POST", "/decode"),
+        ("POST", "/classify"),
+        ("POST", "/inpaint"),
         ("GET", "/models"),
         ("GET", "/models/normal"),
         ("GET", "/models/normal/versions/1"),

@@ -20,6 +20,8 @@ QUESTIONS = {
     "/encode": examples.ENCODE,
     "/decode": examples.DECODE,
     "/anomaly-score": examples.ANOMALY_SCORE,
+    "/classify": examples.CLASSIFY,
+    "/inpaint": examples.INPAINT,
 }
 
 

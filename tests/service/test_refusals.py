@@ -66,7 +66,9 @@ def test_400_says_where_the_json_ends(client: httpx.Client, body: bytes, where: 
 # -- 404, 405 ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/sample", "/log_prob", "/encode", "/decode", "/anomaly-score"])
+@pytest.mark.parametrize(
+    "path", ["/sample", "/log_prob", "/encode", "/decode", "/anomaly-score", "/classify", "/inpaint"]
+)
 def test_404_names_the_models_that_there_are(client: httpx.Client, path: str) -> None:
     body = {"model": "nonesuch"}
     body |= {"/sample": {}, "/decode": {"codes": [[0, 0]]}}.get(path, {"rows": [[0, 0]]})
@@ -143,6 +145,9 @@ def test_415_for_compressed_bodies(client: httpx.Client) -> None:
         ("/encode", {"model": "dots", "rows": [[0] * 16]}),
         ("/decode", {"model": "dots", "codes": [[0]]}),
         ("/anomaly-score", {"model": "dots", "rows": [[0] * 16]}),
+        ("/classify", {"model": "dots", "rows": [[0] * 16]}),
+        ("/inpaint", {"model": "dots", "rows": [[None] * 16]}),
+        ("/sample", {"model": "dots", "given": {"width": 1}}),
     ],
 )
 def test_409_says_why_the_model_has_no_such_number(client: httpx.Client, path: str, body: dict[str, Any]) -> None:

@@ -109,6 +109,7 @@ def test_graphs_read_what_they_use_and_are_named_as_programs_name_them(made: tup
         "sample_init": (["seed", "row"], ["address", "h", "pixels", "held"]),
         "sample_step": (["t", "temperature", "address", "h", "pixels", "held"], ["next_h", "next_pixels"]),
         "sample_final": (["pixels"], ["x"]),
+        "inpaint_init": (["x", "known", "seed", "row"], ["address", "h", "pixels", "held"]),
     }
     assert made[1].opset == 20
 
