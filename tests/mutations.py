@@ -36,6 +36,11 @@ def _family(test: str, family: str) -> str:
     return f"tests/contract/test_families.py::test_{test}[{family}]"
 
 
+_SAME_LABEL = "torch.arange(x.shape[0], device=x.device)[:, None].clamp(max=count - 1).expand(-1, count)"
+_UNSTRETCHED = "self._joint_of_known(y, known)) - 0.0 * row_sum(stretched)"
+_BLIND = "self._draw(u, self.cumulative, seed, row)"
+_NO_HASH = "np.zeros(len(held), dtype=np.uint64)[:, None]"
+
 MUTANTS = [
     # -- the contract -----------------------------------------------------------------------------------------------
     *_in(
@@ -542,5 +547,45 @@ MUTANTS = [
         "tests/service/test_keys_over_http.py",
         the_fast_path_asks_nobody_for_a_key=("            admit(parts, scope)\n", "            pass\n"),
         the_fast_path_charges_nothing=("standing = await charge(parts, scope, len(asked.x))", "standing = {}"),
+    ),
+    # -- labels, and rows of which a part is known ------------------------------------------------------------------
+    *_in(
+        "models/nets/labels.py",
+        "tests/contract/test_conditional_families.py",
+        bayes_rule_forgets_the_prior=("joint = log_prior + log_prob(", "joint = 0.0 * log_prior + log_prob("),
+        labels_and_rows_are_paired_wrongly=("torch.arange(count, device=x.device).expand(x.shape[0], -1)", _SAME_LABEL),
+        the_prior_counts_no_rows=("minlength=count).double() + 0.5", "minlength=count).double() * 0.0 + 0.5"),
+    ),
+    *_in(
+        "models/nets/conditioning.py",
+        "tests/contract/test_partial_rows.py",
+        what_is_not_known_is_conditioned_on=("here = known[..., k]", "here = known[..., k] | True"),
+        a_covariance_stays_as_it_was=("gain[..., :, None] * column[..., None, :]", "0.0 * gain[..., :, None]"),
+    ),
+    *_in(
+        "models/mixture_of_gaussians.py",
+        "tests/contract/test_partial_rows.py",
+        a_marginal_is_of_standardised_columns=("self._joint_of_known(y, known)) - row_sum(stretched)", _UNSTRETCHED),
+        a_component_is_chosen_without_looking_at_the_row=("self._draw(u, cumulative, seed, row)", _BLIND),
+    ),
+    *_in(
+        "models/made.py",
+        "tests/contract/test_partial_rows.py",
+        a_known_coordinate_is_drawn_anew=("torch.where(held.gather(1, at),", "torch.where(held.gather(1, at) & False,"),
+    ),
+    *_in(
+        "models/rbm.py",
+        "tests/contract/test_partial_rows.py",
+        clamped_units_move=("torch.where(clamped, visible, _gibbs(", "torch.where(clamped & False, visible, _gibbs("),
+    ),
+    *_in(
+        "service/partial.py",
+        "tests/service/test_partial_over_http.py",
+        every_row_is_filled_by_the_same_numbers=("row_address(held).astype(np.uint64)[:, None]", _NO_HASH),
+        what_comes_after_a_hole_is_called_exact=(
+            "(known == np.logical_and.accumulate(known, axis=1))",
+            "(known == known)",
+        ),
+        summed_columns_are_those_that_are_known=("np.flatnonzero(~row)", "np.flatnonzero(row)"),
     ),
 ]

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from commands.main import main
 from contract.bundle import open_bundle
+from contract.capabilities import CAPABILITIES
 from runtime.loop import run_program
 from runtime.model import load_model
 from tests.bundles import graph_bytes
@@ -90,7 +91,7 @@ def test_a_file_becomes_a_bundle_with_the_file_s_own_numbers(tmp_path: Path, kin
     assert "dropped" in told
     bundle = open_bundle(tmp_path / "bundles" / "my-normal" / "1")
     assert [column.name for column in bundle.manifest.support.columns or ()] == ["a", "b", "c"]
-    assert set(bundle.manifest.refusals) == {"sample", "latent", "decode", "encode", "score"}
+    assert set(bundle.manifest.refusals) == set(CAPABILITIES) - {"log_prob"}
     assert "My_Normal.onnx --kind exact" in bundle.manifest.provenance.recipe
     ours = run_program(load_model(bundle), "log_prob", {"x": ROWS})["log_prob"]
     session = ort.InferenceSession(source)

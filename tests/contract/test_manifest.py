@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from commands.schema import schema_text, write_schema
+from contract.capabilities import UNASKED
 from contract.digest import sha256
 from contract.manifest import Manifest
 from contract.randomness import KEY, LOW_OFFSET
@@ -83,6 +84,38 @@ def with_value(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+X = {"name": "x", "dtype": "float64", "shape": [2], "source": "data"}
+WHICH = {"name": "known", "dtype": "bool", "shape": [2], "source": "data"}
+LOG_PROB = {"name": "log_prob", "dtype": "float64", "kind": "exact", "units": "nats"}
+POSTERIOR = {**LOG_PROB, "shape": [2], "vocabulary": ["cat", "dog"]}
+
+
+def partial(name: str, *, refused: bool = False, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    """A capability that came after the first bundles, over a graph that is there."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        program = {"step": "log_prob", "inputs": [X, WHICH], "outputs": [LOG_PROB], "filling": "exact", **changes}
+        manifest["capabilities"][name] = program
+        manifest["parity"][name] = manifest["parity"]["log_prob"]
+        if refused:
+            manifest["refusals"][name] = "none"
+
+    return change
+
+
+def test_a_manifest_from_before_refuses_newer_questions_without_a_word() -> None:
+    manifest = Manifest.model_validate(fields())
+    assert not set(UNASKED) & set(manifest.refusals)
+    assert manifest.reasons == {**manifest.refusals, **UNASKED}
+    assert "marginal" not in manifest.model_dump(mode="json")["refusals"], "so that its digest stays"
+    for name in UNASKED:
+        newer = copy.deepcopy(fields())
+        partial(name, outputs=[POSTERIOR] if name == "classify" else [LOG_PROB])(newer)
+        assert name not in Manifest.model_validate(newer).reasons
+        told = Manifest.model_validate({**fields(), "refusals": {**fields()["refusals"], name: "because"}})
+        assert told.reasons[name] == "because"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -90,6 +123,13 @@ def with_value(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (without("parity/sample"), "capability sample has no parity figures"),
         (without("refusals/encode"), "capability encode must be either present or refused"),
         (with_value("refusals/sample", "none"), "capability sample must be either present or refused"),
+        (partial("marginal", inputs=[X]), "needs the inputs x and 'known'"),
+        (partial("marginal", outputs=[{**LOG_PROB, "kind": "estimate"}]), "a number of the same kind as the log_prob"),
+        (partial("inpaint", filling=None), "must say what its filling is conditioned on"),
+        (partial("inpaint", refused=True), "capability inpaint must be either present or refused"),
+        (partial("classify"), "must name its labels"),
+        (partial("classify", outputs=[{**POSTERIOR, "shape": [3]}]), "one for each number"),
+        (partial("classify", outputs=[{**POSTERIOR, "prior": [0.5, 0.6]}]), "a probability for each label"),
         (without("files/weights.bin"), "'weights.bin' is named but not listed"),
         (without("files/score.onnx"), "'score.onnx' is named but not listed"),
         (without("files/calibration.npz"), "'calibration.npz' is named but not listed"),

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from contract.capabilities import UNASKED, Capability
 from service.api.problems import KINDS, MEDIA_TYPE, Problem
 from tests.service.server_process import ServerProcess, metric
 
@@ -145,15 +146,29 @@ def test_415_for_compressed_bodies(client: httpx.Client) -> None:
         ("/encode", {"model": "dots", "rows": [[0] * 16]}),
         ("/decode", {"model": "dots", "codes": [[0]]}),
         ("/anomaly-score", {"model": "dots", "rows": [[0] * 16]}),
-        ("/classify", {"model": "dots", "rows": [[0] * 16]}),
-        ("/inpaint", {"model": "dots", "rows": [[None] * 16]}),
-        ("/sample", {"model": "dots", "given": {"width": 1}}),
     ],
 )
 def test_409_says_why_the_model_has_no_such_number(client: httpx.Client, path: str, body: dict[str, Any]) -> None:
     problem = refused(client.post(path, json=body), 409, "capability-not-supported")
     assert "made by hand without it" in problem["detail"]
     assert body["model"] in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "capability"),
+    [
+        ("/classify", {"model": "dots", "rows": [[0] * 16]}, "classify"),
+        ("/inpaint", {"model": "dots", "rows": [[None] * 16]}, "inpaint"),
+        ("/sample", {"model": "normal", "given": {"width": 1}}, "inpaint"),
+    ],
+)
+def test_409_of_a_question_that_is_newer_than_the_bundle(
+    client: httpx.Client, path: str, body: dict[str, Any], capability: Capability
+) -> None:
+    # The manifests of these bundles say nothing of it.
+    problem = refused(client.post(path, json=body), 409, "capability-not-supported")
+    assert UNASKED[capability] in problem["detail"]
+    assert client.get(f"/models/{body['model']}").json()["refusals"][capability] == UNASKED[capability]
 
 
 # -- 422: the envelope -----------------------------------------------------------------------------------------------
