@@ -62,7 +62,7 @@ class KernelDensity(GenerativeModel):
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one law describes all rows: it knows no labels that a row could have",
         "marginal": "kernels are compared with whole rows: distances in some columns alone are not exported",
-        "inpaint": "which training rows are near is asked of whole rows alone: no weights given some columns are exported",
+        "inpaint": "which training rows are near is asked of whole rows alone: there are no weights given some columns",
         "latent": "a draw is a training row and a step away from it, which no code with one base law stands for",
         "decode": "there are no codes to give the rows of",
         "encode": "the probability integral transform, this family's code, exists for a single column alone",

@@ -94,7 +94,7 @@ class RBM(GenerativeModel):
 
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one law describes all rows: it knows no labels that a row could have",
-        "marginal": "to sum a visible unit out ties the hidden units to each other: what is left is no RBM, and the sum "
+        "marginal": "to sum a visible unit out ties the hidden units to each other: what is left is no RBM, and a sum "
         "over their states no longer factorises",
         "decode": "a code is the probability of each hidden unit given a row; many rows share one, and none is its row",
         "latent": "the hidden units alone are as hard to draw as the rows: both come of one chain of many steps",

@@ -41,6 +41,12 @@ _UNSTRETCHED = "self._joint_of_known(y, known)) - 0.0 * row_sum(stretched)"
 _BLIND = "self._draw(u, self.cumulative, seed, row)"
 _NO_HASH = "np.zeros(len(held), dtype=np.uint64)[:, None]"
 
+
+def _partial(test: str, family: str) -> str:
+    """The same of rows of which a part is known."""
+    return f"tests/contract/test_partial_rows.py::test_{test}[{family}]"
+
+
 MUTANTS = [
     # -- the contract -----------------------------------------------------------------------------------------------
     *_in(
@@ -551,36 +557,46 @@ MUTANTS = [
     # -- labels, and rows of which a part is known ------------------------------------------------------------------
     *_in(
         "models/nets/labels.py",
-        "tests/contract/test_conditional_families.py",
+        "tests/contract/test_conditional_families.py::"
+        "test_probabilities_of_labels_are_bayes_rule_on_the_served_log_prob[pixelcnn]",
         bayes_rule_forgets_the_prior=("joint = log_prior + log_prob(", "joint = 0.0 * log_prior + log_prob("),
         labels_and_rows_are_paired_wrongly=("torch.arange(count, device=x.device).expand(x.shape[0], -1)", _SAME_LABEL),
+    ),
+    *_in(
+        "models/nets/labels.py",
+        "tests/contract/test_conditional_families.py::"
+        "test_the_prior_is_the_labels_shares_of_the_training_rows[pixelcnn]",
         the_prior_counts_no_rows=("minlength=count).double() + 0.5", "minlength=count).double() * 0.0 + 0.5"),
     ),
     *_in(
         "models/nets/conditioning.py",
-        "tests/contract/test_partial_rows.py",
+        _partial("a_marginal_is_the_law_summed_or_integrated_over_the_rest", "gaussian"),
         what_is_not_known_is_conditioned_on=("here = known[..., k]", "here = known[..., k] | True"),
         a_covariance_stays_as_it_was=("gain[..., :, None] * column[..., None, :]", "0.0 * gain[..., :, None]"),
     ),
     *_in(
         "models/mixture_of_gaussians.py",
-        "tests/contract/test_partial_rows.py",
+        _partial("a_marginal_is_the_law_summed_or_integrated_over_the_rest", "mixture-of-gaussians"),
         a_marginal_is_of_standardised_columns=("self._joint_of_known(y, known)) - row_sum(stretched)", _UNSTRETCHED),
+    ),
+    *_in(
+        "models/mixture_of_gaussians.py",
+        _partial("holes_are_filled_by_the_law_given_what_is_known", "mixture-of-gaussians"),
         a_component_is_chosen_without_looking_at_the_row=("self._draw(u, cumulative, seed, row)", _BLIND),
     ),
     *_in(
         "models/made.py",
-        "tests/contract/test_partial_rows.py",
+        _partial("what_is_known_stays_and_what_is_drawn_is_allowed", "made"),
         a_known_coordinate_is_drawn_anew=("torch.where(held.gather(1, at),", "torch.where(held.gather(1, at) & False,"),
     ),
     *_in(
         "models/rbm.py",
-        "tests/contract/test_partial_rows.py",
+        _partial("what_is_known_stays_and_what_is_drawn_is_allowed", "rbm"),
         clamped_units_move=("torch.where(clamped, visible, _gibbs(", "torch.where(clamped & False, visible, _gibbs("),
     ),
     *_in(
         "service/partial.py",
-        "tests/service/test_partial_over_http.py",
+        "tests/service/test_partial.py",
         every_row_is_filled_by_the_same_numbers=("row_address(held).astype(np.uint64)[:, None]", _NO_HASH),
         what_comes_after_a_hole_is_called_exact=(
             "(known == np.logical_and.accumulate(known, axis=1))",
