@@ -598,10 +598,7 @@ MUTANTS = [
         "service/partial.py",
         "tests/service/test_partial.py",
         every_row_is_filled_by_the_same_numbers=("row_address(held).astype(np.uint64)[:, None]", _NO_HASH),
-        what_comes_after_a_hole_is_called_exact=(
-            "(known == np.logical_and.accumulate(known, axis=1))",
-            "(known == known)",
-        ),
+        what_comes_after_a_hole_is_called_exact=("np.logical_and.accumulate(known, axis=1)", "known"),
         summed_columns_are_those_that_are_known=("np.flatnonzero(~row)", "np.flatnonzero(row)"),
     ),
 ]
