@@ -16,7 +16,7 @@ from tests.service.server_process import serving
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
-ENDPOINTS = ["/sample", "/log_prob", "/encode", "/decode", "/anomaly-score"]
+ENDPOINTS = ["/sample", "/log_prob", "/encode", "/decode", "/anomaly-score", "/inpaint", "/classify"]
 SHOWN = "http://127.0.0.1:8000"
 CURLS = [example for example in examples(PAGE) if example.command.startswith("curl ")]
 
