@@ -60,6 +60,12 @@ class TrainedFamily:
     folds: Folds
     fit: FitReport
 
+    def untrained(self) -> GenerativeModel:
+        """The model as it was built, before training."""
+        torch.manual_seed(self.recipe.seed)
+        labels = next((part.vocabulary for part in self.model.conditions), None)
+        return build_model(self.recipe, self.model.support, labels)
+
 
 @cache
 def trained(name: str) -> TrainedFamily:
