@@ -52,6 +52,7 @@ from models.randomness import uniform
 __all__ = ["MixtureOfBernoullis", "expectation", "maximisation", "penalty"]
 
 _CHUNK = 4000  # rows whose responsibilities are in memory at a time
+_LEAST_GAIN = 1e-3  # nats a row; a pass that gains less has gained nothing
 
 
 @register("mixture-of-bernoullis")
@@ -64,7 +65,7 @@ class MixtureOfBernoullis(GenerativeModel):
         starts: how often EM starts anew, each time from other rows.
         smoothing: s, pseudo-rows of the mean row in each component.
         held_out: share of the training rows that says when to stop, and which start is best.
-        patience: passes without a better likelihood of the rows held out after which EM stops.
+        patience: passes that gain no thousandth of a nat on the rows held out, in a row, after which EM stops.
         max_passes: over the rows, from each start.
 
     Raises:
@@ -147,7 +148,7 @@ class MixtureOfBernoullis(GenerativeModel):
                 _, sizes, sums = expectation(rows, weights, chances)
                 weights, chances = maximisation(sizes, sums, mean, self.smoothing)
                 judged = expectation(judges, weights, chances)[0] / len(judges)
-                last, since = (judged, 0) if judged > last + 1e-4 else (last, since + 1)
+                last, since = (judged, 0) if judged > last + _LEAST_GAIN else (last, since + 1)
                 if judged > best:
                     best, chosen = judged, (weights, chances)
                 progress(start * self.max_passes + step, f"log-probability of the rows held out {judged:.3f}")
