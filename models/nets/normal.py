@@ -76,12 +76,11 @@ def _cdf(z: Tensor) -> Tensor:
     a = z.clamp(-_FARTHEST, _FARTHEST) * sqrt(0.5)
     size = a.abs()
     # Each formula where it holds, and elsewhere at the nearest such place, so that none overflows.
-    near, middle, far = size.clamp(max=1.0), size.clamp(1.0, 8.0), size.clamp(min=8.0)
+    near, middle, far = a.clamp(-1.0, 1.0), size.clamp(1.0, 8.0), size.clamp(min=8.0)
     erf = near * _polynomial(_T, near.square()) / _polynomial(_U, near.square())
     tail = torch.where(size < 8.0, _polynomial(_P, middle) / _polynomial(_Q, middle), _far(far))
-    erfc = torch.where(size < 1.0, 1.0 - erf, torch.exp(-size.square()) * tail)
-    inner = 0.5 + 0.5 * a.sign() * erf
-    return torch.where(size < sqrt(0.5), inner, torch.where(a < 0.0, 0.5 * erfc, 1.0 - 0.5 * erfc))
+    erfc = torch.where(size < 1.0, 1.0 - erf.abs(), torch.exp(-size.square()) * tail)
+    return torch.where(size < sqrt(0.5), 0.5 + 0.5 * erf, torch.where(a < 0.0, 0.5 * erfc, 1.0 - 0.5 * erfc))
 
 
 def _far(size: Tensor) -> Tensor:
