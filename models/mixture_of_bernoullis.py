@@ -198,8 +198,8 @@ def expectation(rows: Tensor, weights: Tensor, chances: Tensor) -> tuple[float, 
     """
     logits, offsets = (part.float() for part in _linear(weights, chances))
     total, sizes, sums = 0.0, torch.zeros_like(weights), torch.zeros_like(chances)
-    for part in rows.split(_CHUNK):
-        bits = part.float()
+    for start in range(0, len(rows), _CHUNK):
+        bits = rows[start : start + _CHUNK].float()
         joint = functional.linear(bits, logits, offsets)  # [c, K]
         total += float(joint.logsumexp(dim=1).double().sum())
         shares = joint.softmax(dim=1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from contract.randomness import Stream
 from models.randomness import bits, state
 
-__all__ = ["MOST", "LEAST", "inside", "invert_steps", "open_uniform", "uniform_log_prob"]
+__all__ = ["LEAST", "MOST", "inside", "invert_steps", "open_uniform", "uniform_log_prob"]
 
 LEAST = 1e-300
 """The least probability of which a quantile is taken."""

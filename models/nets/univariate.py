@@ -146,8 +146,8 @@ class PoissonLaws(SizedByData):
         mean = x.mean(dim=0)
         if float(mean.max()) > _MOST_MEAN:
             raise ValueError(
-                f"a mean of {float(mean.max()):g} is above {_MOST_MEAN:g}: a Poisson law is then a normal law to a part "
-                "in a thousand, and the column better declared real"
+                f"a mean of {float(mean.max()):g} is above {_MOST_MEAN:g}: a Poisson law is then a normal law to a "
+                "part in a thousand, and the column better declared real"
             )
         reach = 12.0 * mean.sqrt() + 40.0  # beyond it less than 1e-17 is left on either side
         first = (mean - reach).floor().clamp(min=0.0)
