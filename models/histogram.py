@@ -1,6 +1,6 @@
 """Histogram of one column, its bins of one width that cross-validation chooses.
 
-    p(x) = (1 - 2 t) q_j / h in bin j,    q_j = (n_j + 1/2) / (n + m/2),    t = 1 / (n + 1)
+    log p(x) = log( (1 - 2 t) q_j / h ) in bin j,    q_j = (n_j + 1/2) / (n + m/2),    t = 1 / (n + 1)
 
 for n training rows, n_j of them in bin j of m. The width h has the least leave-one-out estimate of the risk, the
 integral of the squared error up to a constant (M. Rudemo, "Empirical Choice of Histograms and Kernel Density

@@ -1,6 +1,6 @@
 """Independent coordinates: a table of probabilities for each, and nothing that joins them.
 
-    p(x) = prod_d P_d(x_d),    P_d(v) = (n_d(v) + a) / (n + a L_d)
+    log p(x) = sum_d log P_d(x_d),    P_d(v) = (n_d(v) + a) / (n + a L_d)
 
 where n_d(v) of n training rows have value v at coordinate d, of L_d values. Without pseudo-counts, a = 0, this is the
 maximum of the likelihood; a = 1/2 (R. E. Krichevsky and V. K. Trofimov, "The performance of universal encoding", 1981)

@@ -1,6 +1,7 @@
 """Naive Bayes: coordinates that are independent once the label is known.
 
-    p(x given y) = prod_d P_yd(x_d),    p(x) = sum_y p(y) p(x given y),    p(y given x) = p(y) p(x given y) / p(x)
+    log p(x given y) = sum_d log P_yd(x_d)
+    log p(x) = log sum_y p(y) p(x given y),    p(y given x) = p(y) p(x given y) / p(x)
 
 (M. E. Maron, "Automatic Indexing: An Experimental Inquiry", 1961). The label's probabilities are its shares of the
 training rows; P_yd(v) = (n_yd(v) + a) / (n_y + a L_d), of n_y rows with label y and L_d values of coordinate d. All
