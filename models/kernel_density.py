@@ -33,6 +33,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from contract.capabilities import Capability, NumberKind
 from contract.programs import ProgramInput
@@ -122,15 +123,12 @@ class KernelDensity(GenerativeModel):
     def encode(self, x: Tensor) -> Tensor:
         """F(x_d given x_1 ... x_(d-1)) for each column d: x float64 [n, d] -> u float64 [n, d]."""
         y = self.scaling.forward_and_log_det(x)[0].clamp(-FARTHEST, FARTHEST)
-        rows = self.kept.rows.T  # [d, m]
-        logs = torch.zeros_like(y[:, :1]) * rows[0]  # [n, m], of the weights v
-        codes = []
-        for d in range(self.support.size):
-            weights = full_lanes(torch.exp, logs - logs.amax(dim=1, keepdim=True))
-            z = (y[:, d, None] - rows[d]) / self.bandwidth
-            codes.append(row_sum(weights * normal_cdf(z)) / row_sum(weights))
-            logs = logs - 0.5 * z.square()
-        return torch.stack(codes, dim=1)
+        z = (y[:, :, None] - self.kept.rows.T) / self.bandwidth  # [n, d, m]
+        logs = torch.zeros_like(z)  # of the weights v
+        if self.support.size > 1:
+            logs = functional.pad(-0.5 * z[:, :-1].square(), (0, 0, 1, 0)).cumsum(dim=1)
+        weights = full_lanes(torch.exp, logs - logs.amax(dim=2, keepdim=True))
+        return row_sum(weights * normal_cdf(z)) / row_sum(weights)
 
     def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw a training row, and a point near it: seed, row int64 [n] -> x float64 [n, d]."""

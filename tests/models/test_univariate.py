@@ -133,6 +133,9 @@ def test_quantiles_of_steps_draw_each_value_by_its_probability() -> None:
         shares = torch.bincount(values[:, i], minlength=4) / n
         assert torch.allclose(shares.double(), chances[i], atol=4 * 0.5 / n**0.5)
     assert (values[:, 0] != 1).all()
+    # Each step has its lower end, and not its upper one.
+    at_the_ends = invert_steps(torch.tensor([0.25, 0.25, 0.75, 1.0]), torch.tensor([0.0, 0.25, 0.75]))
+    assert at_the_ends.tolist() == [0, 2, 3]
     # Probabilities that add up to less than 1 in the last place.
     assert int(invert_steps(torch.tensor([0.5, 1.0 - 1e-12]).double(), torch.tensor(1.0 - 1e-15).double())) == 1
 
