@@ -34,6 +34,7 @@ __all__ = [
     "HasInpaint",
     "HasLatent",
     "HasLogProb",
+    "HasLongFit",
     "HasLosses",
     "HasMarginal",
     "HasSample",
@@ -183,8 +184,22 @@ class HasFinish(Protocol):
 class HasFit(Protocol):
     """Fitted in closed form."""
 
-    def fit(self, x: Tensor) -> None:
-        """Set the parameters from the training fold x [n, *shape]."""
+    def fit(self, x: Tensor, *conditions: Tensor) -> None:
+        """Set the parameters from the training fold x [n, *shape], and its conditions where the model has some."""
+        ...
+
+
+@runtime_checkable
+class HasLongFit(Protocol):
+    """Fitted without gradients, by so many passes over the rows that one wants to see how far it is."""
+
+    @property
+    def fit_passes(self) -> int:
+        """How many passes there are at most."""
+        ...
+
+    def fit(self, x: Tensor, *conditions: Tensor, progress: Callable[[int, str], None]) -> None:
+        """As ``HasFit.fit``, telling ``progress`` the number of passes done and a word on how it goes."""
         ...
 
 

@@ -7,6 +7,11 @@ Probability Density Function and Mode", 1962). The bandwidth h is the one under 
 the estimate from all the others (J. D. F. Habbema, J. Hermans and K. van den Broek, "A Stepwise Discriminant Analysis
 Program Using Density Estimation", 1974). A draw is a training row plus h S times a standard normal. In double.
 
+The code is the probability integral transform, one coordinate after the other (M. Rosenblatt, "Remarks on a
+Multivariate Transformation", 1952): independent uniforms, if rows are of this law. Of a single column it is F(x).
+
+    u_d = sum_i v_i Phi( (x_d - x_id) / (h S_d) ),    v_i proportional to prod_(c < d) N(x_c; x_ic, h^2 S_c^2)
+
 The training rows are the parameters: whoever has a bundle of this family has them.
 
 Example:
@@ -17,6 +22,8 @@ Example:
     >>> model.fit(torch.tensor([[-1.0], [1.0]]))
     >>> round(model.log_prob(torch.tensor([[0.0]]).double()).item(), 4)
     -2.2258
+    >>> round(model.encode(torch.tensor([[0.0]]).double()).item(), 4)
+    0.5
 """
 
 from __future__ import annotations
@@ -26,13 +33,15 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from contract.capabilities import Capability, NumberKind
 from contract.programs import ProgramInput
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
-from models.nets.lanes import row_logsumexp
+from models.nets.lanes import full_lanes, row_logsumexp, row_sum
+from models.nets.normal import normal_cdf
 from models.nets.rows import KeptRows
 from models.nets.tabular import FARTHEST, refuse_coarse_columns, why_not_continuous
 from models.nets.transforms import Standardise
@@ -64,10 +73,12 @@ class KernelDensity(GenerativeModel):
         "marginal": "kernels are compared with whole rows: distances in some columns alone are not exported",
         "inpaint": "which training rows are near is asked of whole rows alone: there are no weights given some columns",
         "latent": "a draw is a training row and a step away from it, which no code with one base law stands for",
-        "decode": "there are no codes to give the rows of",
-        "encode": "the probability integral transform, this family's code, exists for a single column alone",
+        "decode": "the probability integral transform of a sum over all training rows has no inverse in closed form",
     }
     log_prob_kind: ClassVar[NumberKind] = "exact"
+    code_description: ClassVar[str] = (
+        "probability integral transform of each column given those before it, uniform on (0, 1) for rows of this law"
+    )
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = ()
 
     def __init__(self, support: Support, *, bandwidth: float | None = None):
@@ -84,6 +95,11 @@ class KernelDensity(GenerativeModel):
     def accepts(cls, support: Support) -> str | None:
         """None for a table of real columns without missing values, else the reason in words."""
         return why_not_continuous(support, positive=False)
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """(d,)."""
+        return self.support.shape
 
     def fit(self, x: Tensor) -> None:
         """Keep x [m, d] and choose the bandwidth.
@@ -106,6 +122,16 @@ class KernelDensity(GenerativeModel):
         # Beyond this squares overflow; the density has long vanished.
         squares = self.kept.squared_distances(y.clamp(-FARTHEST, FARTHEST))  # [n, m]
         return row_logsumexp(squares * (-0.5 / self.bandwidth.square())) + self.offset + log_det
+
+    def encode(self, x: Tensor) -> Tensor:
+        """F(x_d given x_1 ... x_(d-1)) for each column d: x float64 [n, d] -> u float64 [n, d]."""
+        y = self.scaling.forward_and_log_det(x)[0].clamp(-FARTHEST, FARTHEST)
+        z = (y[:, :, None] - self.kept.rows.T) / self.bandwidth  # [n, d, m]
+        logs = torch.zeros_like(z)  # of the weights v
+        if self.support.size > 1:
+            logs = functional.pad(-0.5 * z[:, :-1].square(), (0, 0, 1, 0)).cumsum(dim=1)
+        weights = full_lanes(torch.exp, logs - logs.amax(dim=2, keepdim=True))
+        return row_sum(weights * normal_cdf(z)) / row_sum(weights)
 
     def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw a training row, and a point near it: seed, row int64 [n] -> x float64 [n, d]."""

@@ -17,7 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
@@ -59,6 +61,18 @@ class TrainedFamily:
     start: dict[str, Tensor]
     folds: Folds
     fit: FitReport
+
+    @property
+    def continuous(self) -> NDArray[np.bool_]:
+        """Which coordinates of a flat row have a density."""
+        support = self.model.support
+        return np.array([support.column_at(i).base_measure == "lebesgue" for i in range(support.size)])
+
+    def untrained(self) -> GenerativeModel:
+        """The model as it was built, before training."""
+        torch.manual_seed(self.recipe.seed)
+        labels = next((part.vocabulary for part in self.model.conditions), None)
+        return build_model(self.recipe, self.model.support, labels)
 
 
 @cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.mutations_classical import CLASSICAL
+
 __all__ = ["MUTANTS", "Mutant"]
 
 
@@ -257,6 +259,7 @@ MUTANTS = [
         "tests/models/test_vae.py::TestLabels::test_training_withholds_the_label_of_some_rows",
         no_label_is_ever_withheld=("dims=1)[:, 0] < self.label_dropout", "dims=1)[:, 0] < 0 * self.label_dropout"),
     ),
+    *(mutant for where, changes in CLASSICAL.items() for mutant in _in(*where, **changes)),
     *_in(
         "models/nets/prior.py",
         "tests/models/test_vae.py::test_a_flow_prior_has_the_density_of_its_draws",

@@ -29,7 +29,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.base import GenerativeModel, HasFinish, HasFit, HasLosses
+from models.base import GenerativeModel, HasFinish, HasFit, HasLongFit, HasLosses
 from training import processes
 from training.adapter import BEST, Adapter, Batch, epoch_seed
 from training.checkpoints import load_weights, save_weights, write_whole
@@ -109,8 +109,7 @@ def fit_model(
         if train.labels is not None:
             model.prepare_labels(torch.from_numpy(train.labels))
         if training is None:
-            assert isinstance(model, HasFit)
-            model.fit(rows)
+            _fit_in_closed_form(model, rows, train, reporter, label)
     except ValueError as error:  # rows that the family cannot honestly describe: a constant column, say
         raise DataError(f"{label}: {error}") from None
     if training is None:
@@ -129,6 +128,18 @@ def fit_model(
     if processes.rank() and isinstance(model, HasFinish):
         load_weights(model, folder / WEIGHTS)  # with what the first has found
     return report
+
+
+def _fit_in_closed_form(
+    model: GenerativeModel, rows: torch.Tensor, train: Fold, reporter: Reporter, label: str
+) -> None:
+    conditions = [] if train.labels is None else [torch.from_numpy(train.labels)]
+    if isinstance(model, HasLongFit):
+        with reporter.bar(label, model.fit_passes, unit="pass") as bar:
+            model.fit(rows, *conditions, progress=bar.update)
+        return
+    assert isinstance(model, HasFit)
+    model.fit(rows, *conditions)
 
 
 def _finish(model: HasFinish, reporter: Reporter, label: str) -> float:

@@ -65,10 +65,12 @@ class SklearnData(Part):
 
 
 class MadeData(Part):
-    """A table of mixed columns with holes, drawn from a law that is known."""
+    """A table, of mixed columns with holes or of few, drawn from a law that is known."""
 
     loader: Literal["made"]
-    table: Literal["visits", "people"] = Field(description="visits: three columns; people: twenty.")
+    table: Literal["visits", "people", "lamps", "waits"] = Field(
+        description="visits: three columns; people: twenty; lamps: two that are independent; waits: one."
+    )
     n: int = Field(ge=20, le=10**7)
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 

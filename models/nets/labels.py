@@ -13,8 +13,10 @@ from models.nets.lanes import row_logsumexp
 __all__ = ["LabelPrior", "label_condition", "log_posterior"]
 
 
-def label_condition(labels: Sequence[str]) -> tuple[ProgramInput, ...]:
-    """The label of a picture as an input; one more than the last is the null value. None where there are no labels.
+def label_condition(labels: Sequence[str], what: str = "picture") -> tuple[ProgramInput, ...]:
+    """The label of a picture, or of what else a row is, as an input; one more than the last is the null value.
+
+    None where there are no labels.
 
     Example:
         >>> (label,) = label_condition(["cat", "dog"])
@@ -30,7 +32,7 @@ def label_condition(labels: Sequence[str]) -> tuple[ProgramInput, ...]:
             source="condition",
             default=len(labels),
             vocabulary=tuple(labels),
-            description="class of the picture; none is the law of all of them",
+            description=f"class of the {what}; none is the law of all of them",
         ),
     )
 

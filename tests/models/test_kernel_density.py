@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.datasets import load_iris, load_wine
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KernelDensity as Theirs
@@ -97,3 +98,31 @@ def test_a_width_is_above_zero() -> None:
 def test_pictures_are_refused() -> None:
     with pytest.raises(ValueError, match="KernelDensity cannot model this support"):
         KernelDensity(pictures(2, 2))
+
+
+def test_the_code_of_a_column_is_its_distribution_function() -> None:
+    rows = SETS["wine"][:, :1]
+    model = fitted(torch.from_numpy(rows))
+    x = torch.linspace(float(rows.min()) - 1.0, float(rows.max()) + 1.0, 300, dtype=torch.float64)[:, None]
+    width = float(model.bandwidth * model.scaling.deviation)
+    expected = stats.norm.cdf((x.numpy() - rows[:, 0]) / width).mean(axis=1)
+    assert np.allclose(model.encode(x)[:, 0].numpy(), expected, rtol=1e-10, atol=0.0)
+
+
+def test_the_derivative_of_the_code_is_the_density() -> None:
+    """du_d / dx_d is the density of x_d given the columns before it, and their product that of the row."""
+    rows = torch.from_numpy(SETS["wine"][:, :3])
+    model = fitted(rows)
+    x = rows[:20] + 0.1
+    jacobian = torch.autograd.functional.jacobian(lambda v: model.encode(v).sum(dim=0), x).transpose(0, 1)
+    assert torch.allclose(jacobian.triu(1), torch.zeros_like(jacobian), atol=0.0)
+    assert torch.allclose(jacobian.diagonal(dim1=1, dim2=2).log().sum(dim=1), model.log_prob(x), rtol=1e-8)
+
+
+def test_codes_of_draws_are_independent_uniforms() -> None:
+    model = fitted(torch.from_numpy(SETS["wine"][:, :2]))
+    n = 4000
+    u = model.encode(model.sample(torch.full((n,), 5), torch.arange(n))).numpy()
+    for column in u.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4
+    assert abs(np.corrcoef(u.T)[0, 1]) < 4 / n**0.5

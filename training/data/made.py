@@ -141,7 +141,7 @@ def _column(name: str, kind: ColumnKind, laws: Sequence[Any], holes: Sequence[fl
 
 
 def tables() -> dict[str, MadeTable]:
-    """The made tables by name: ``visits`` has three columns, ``people`` twenty."""
+    """The made tables by name: ``visits`` has three columns, ``people`` twenty, ``lamps`` two and ``waits`` one."""
     normal, none = stats.norm, (0.0, 0.0, 0.0)
     visits = MadeTable(
         "made visits",
@@ -206,4 +206,14 @@ def tables() -> dict[str, MadeTable]:
         ),
         _column("score", "real", [normal(0.62, 0.1), normal(0.5, 0.12), normal(0.41, 0.1)], (0.0, 0.5, 0.0)),
     ]
-    return {"visits": visits, "people": MadeTable("made people", (0.45, 0.35, 0.2), columns)}
+    lamps = MadeTable(
+        "made lamps",
+        (1.0,),
+        [
+            _column("hours", "positive", [stats.weibull_min(3.0, scale=1200.0)], (0.0,)),
+            _column("faults", "count", [stats.poisson(3)], (0.0,)),
+        ],
+    )
+    waits = MadeTable("made waits", (0.4, 0.6), [_column("wait", "real", [normal(55, 6), normal(80, 6)], (0.0, 0.0))])
+    people = MadeTable("made people", (0.45, 0.35, 0.2), columns)
+    return {"visits": visits, "people": people, "lamps": lamps, "waits": waits}
