@@ -39,6 +39,7 @@ __all__ = [
     "Losses",
     "capabilities",
     "family",
+    "has_bound",
     "register",
     "registry",
 ]
@@ -200,7 +201,8 @@ class HasBound(Protocol):
 
         log p(x) >= E log( 1/K sum_k w_k ),    w_k = p(x, z_k) / q(z_k given x),    z_k ~ q(z given x)
 
-    K = 1 is the evidence lower bound (ELBO); a larger K is tighter. A request chooses K as ``samples``.
+    K = 1 is the evidence lower bound (ELBO); a larger K is tighter. A request chooses K as ``samples``. A family that
+    also has a ``log_prob`` answers with the bound where its ``log_prob_kind`` is ``lower_bound``.
     """
 
     default_samples: ClassVar[int]
@@ -315,6 +317,11 @@ class HasStepSampler(Protocol):
     def sample_final(self, *state: Tensor) -> Tensor:
         """The last state -> x [n, *shape], of the support's dtype."""
         ...
+
+
+def has_bound(model: GenerativeModel) -> bool:
+    """Whether a model's log-probability is the bound, and not its ``log_prob``."""
+    return isinstance(model, HasBound) and getattr(model, "log_prob_kind", "lower_bound") == "lower_bound"
 
 
 def capabilities(model: GenerativeModel | type[GenerativeModel]) -> tuple[Capability, ...]:

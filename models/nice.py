@@ -89,6 +89,8 @@ class NICE(TabularFlow):
         base: the base law, ``logistic`` or ``normal``.
         dropout: share of hidden units that are left out in training.
         preprocess: ``standardise`` scales each column; ``whiten`` also removes the correlations.
+        dequantise: whether rounded columns are dequantised, which makes log p a lower bound; else they are taken for
+            continuous, and refused where rounding is coarse.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class NICE(TabularFlow):
         base: Literal["logistic", "normal"] = "logistic",
         dropout: float = 0.0,
         preprocess: Preprocess = "standardise",
+        dequantise: bool = False,
     ):
-        super().__init__(support, preprocess=preprocess)
+        super().__init__(support, preprocess=preprocess, dequantise=dequantise)
         if base not in ("logistic", "normal"):
             raise ValueError(f"base: logistic or normal, not {base!r}")
         self.base = base
@@ -118,7 +121,7 @@ class NICE(TabularFlow):
     @property
     def transforms(self) -> Sequence[Transform]:
         """The coupling layers, and the diagonal scaling."""
-        return [*self.couplings, self.diagonal]  # type: ignore[list-item]
+        return [*self.couplings, self.diagonal]
 
     def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw codes: seed, row int64 [n], temperature float64 [n] -> z float64 [n, d]."""

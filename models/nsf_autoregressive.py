@@ -49,6 +49,8 @@ class NSFAutoregressive(TabularFlow):
         bound: a spline is the identity beyond -bound and bound, in standard deviations of a column at first.
         dropout: share of hidden units that are left out in training.
         preprocess: ``standardise`` scales each column; ``whiten`` also removes the correlations.
+        dequantise: whether rounded columns are dequantised, which makes log p a lower bound; else they are taken for
+            continuous, and refused where rounding is coarse.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class NSFAutoregressive(TabularFlow):
         bound: float = 5.0,
         dropout: float = 0.0,
         preprocess: Preprocess = "standardise",
+        dequantise: bool = False,
     ):
-        super().__init__(support, preprocess=preprocess)
+        super().__init__(support, preprocess=preprocess, dequantise=dequantise)
         element = RationalQuadratic(bins=bins, bound=bound)
         self.layers = nn.ModuleList(
             MaskedAutoregressive(order, element, hidden=hidden, dropout=dropout)

@@ -105,6 +105,8 @@ class RealNVP(TabularFlow):
         log_scale_bound: bound on the log-scale of one layer.
         preprocess: ``standardise`` scales each column; ``whiten`` also removes the correlations, which lets a small
             flow start from the maximum-likelihood normal.
+        dequantise: whether rounded columns are dequantised, which makes log p a lower bound; else they are taken for
+            continuous, and refused where rounding is coarse.
     """
 
     inner_dtype: ClassVar[torch.dtype] = torch.float32
@@ -117,8 +119,9 @@ class RealNVP(TabularFlow):
         hidden: Sequence[int] = (128, 128),
         log_scale_bound: float = 2.0,
         preprocess: Preprocess = "standardise",
+        dequantise: bool = False,
     ):
-        super().__init__(support, preprocess=preprocess)
+        super().__init__(support, preprocess=preprocess, dequantise=dequantise)
         self.couplings = nn.ModuleList(
             AffineCoupling(order, hidden=hidden, log_scale_bound=log_scale_bound)
             for order in column_orders(support.size, layers)

@@ -72,7 +72,8 @@ class MaskedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [n, D] -> [n, D, outputs]."""
-        return self.last(self._hidden(x)).unflatten(1, (-1, self.outputs))  # type: ignore[no-any-return]
+        raw: Tensor = self.last(self._hidden(x))
+        return raw.reshape(raw.shape[0], -1, self.outputs)
 
     def of_column(self, x: Tensor, column: int) -> Tensor:
         """Of one column alone, for less work: x [n, D], of which only columns before it count -> [n, 1, outputs]."""

@@ -64,7 +64,7 @@ class Coupling(nn.Module):
     def _network_given(self, a: Tensor) -> Tensor:
         """The network in its own precision, whatever that of a is: [n, kept] -> [n, moved, size]."""
         raw: Tensor = self.network(a.to(next(self.network.parameters()).dtype))
-        return raw.unflatten(1, (-1, self.element.size))
+        return raw.reshape(raw.shape[0], -1, self.element.size)
 
 
 def why_not_couplings(dims: int) -> str | None:

@@ -108,7 +108,7 @@ class RationalQuadratic:
     (C. Durkan, A. Bekasov, I. Murray and G. Papamakarios, "Neural Spline Flows", 2019, section 3.1; J. Gregory and R.
     Delbourgo 1982). Slopes at the ends are 1, as beyond them, so that the slope is continuous. A number has K widths,
     K heights and K - 1 inner slopes: widths and heights are a softmax of softly bounded numbers, no bin a thousandth
-    as wide as another, and slopes lie in (1/1000, 1000). In double.
+    as wide as another, and slopes at knots lie in (1/1000, 1000). In double.
 
     Args:
         bins: K.
@@ -162,7 +162,7 @@ class RationalQuadratic:
 
     def _knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Knots along both axes and slopes at them, float64 [n, c, K + 1] each."""
-        widths, heights, raw = parameters.split([self.bins, self.bins, self.bins - 1], dim=-1)
+        widths, heights, raw = torch.split(parameters, [self.bins, self.bins, self.bins - 1], dim=-1)
         slopes = softly_bounded(raw, self._MOST).exp().double()
         return self._edges(widths), self._edges(heights), pad(slopes, (1, 1), value=1.0)
 
@@ -172,7 +172,7 @@ class RationalQuadratic:
         return self.bound * (2.0 * pad(sums / sums[..., -1:], (1, 0)) - 1.0)
 
     def _bin(self, knots: Tensor, value: Tensor, across: Tensor, up: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
-        """Of each value [n, c]: x0, x1, y0, y1, d0, d1 of the bin of ``knots`` that it lies in; beyond them the last."""
+        """Of each value [n, c]: x0, x1, y0, y1, d0, d1 of the bin of ``knots`` that it lies in, or is nearest to."""
         first = (value[..., None] >= knots[..., 1:-1]).long().sum(dim=-1, keepdim=True)
         parts = (part.gather(-1, first + i)[..., 0] for part in (across, up, slopes) for i in (0, 1))
         return tuple(parts)

@@ -13,12 +13,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from contract.capabilities import Capability, NumberKind
+from contract.capabilities import Capability
 from contract.programs import ProgramInput
 from contract.support import Support
 from models.base import GenerativeModel, Losses
+from models.nets.dequantise import Dequantised, cells_of
 from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
-from models.nets.tabular import refuse_coarse_columns, why_not_continuous
+from models.nets.tabular import why_not_continuous
 from models.nets.transforms import LogColumns, Standardise, Transform, Whiten, forward_through, inverse_through
 
 __all__ = ["Preprocess", "TabularFlow"]
@@ -26,7 +27,7 @@ __all__ = ["Preprocess", "TabularFlow"]
 Preprocess = Literal["standardise", "whiten"]
 
 
-class TabularFlow(GenerativeModel):
+class TabularFlow(Dequantised, GenerativeModel):
     """Base of the flows over tables of continuous columns; positive ones enter as their logarithms.
 
     A family makes its transforms after this constructor and gives them as ``transforms``, from the rows to the code.
@@ -36,24 +37,26 @@ class TabularFlow(GenerativeModel):
         support: real or positive columns, none of which may be missing.
         preprocess: ``standardise`` scales each column; ``whiten`` also removes the correlations, which lets a small
             flow start from the maximum-likelihood normal.
+        dequantise: whether columns with a ``resolution`` are dequantised; log p is then a lower bound, and draws are
+            rounded. Else they are taken for continuous, and refused where rounding is coarse.
     """
 
     logs: LogColumns | None
     scaling: Standardise | Whiten
 
     refusals: ClassVar[dict[Capability, str]] = {}
-    log_prob_kind: ClassVar[NumberKind] = "exact"
     code_description: ClassVar[str] = "base-law coordinates f(x) of the flow, a bijection"
     latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
     inner_dtype: ClassVar[torch.dtype] = torch.float64
     """Precision of the rows that the transforms take."""
 
-    def __init__(self, support: Support, *, preprocess: Preprocess = "standardise"):
+    def __init__(self, support: Support, *, preprocess: Preprocess = "standardise", dequantise: bool = False):
         super().__init__(support)
         positive = [column.kind == "positive" for column in support.columns or ()]
         self.logs = LogColumns(positive) if any(positive) else None
         scalings: dict[str, type[Standardise] | type[Whiten]] = {"standardise": Standardise, "whiten": Whiten}
         self.scaling = scalings[preprocess](support.size)
+        self.cells = cells_of(support, dequantise=dequantise)
 
     @property
     def transforms(self) -> Sequence[Transform]:
@@ -71,8 +74,7 @@ class TabularFlow(GenerativeModel):
         Raises:
             ValueError: a column is constant, redundant (when whitening) or too coarsely rounded.
         """
-        refuse_coarse_columns(self.support, x)
-        x = x.double()
+        x = self._prepared(x)
         self.scaling.fit(self.logs.forward_and_log_det(x)[0] if self.logs is not None else x)
 
     @property
@@ -81,26 +83,26 @@ class TabularFlow(GenerativeModel):
         return self.support.shape
 
     def losses(self, x: Tensor, seed: Tensor, row: Tensor) -> Losses:
-        """Mean negative log-likelihood of x [n, d], in nats; nothing is drawn."""
-        loss = -self.log_prob(x).mean()
+        """Mean negative log-likelihood of x [n, d], in nats; of rounded columns, minus its bound with one draw."""
+        loss = self.validation_loss(x, seed, row).mean()
         return Losses(total={"main": loss}, logged={"nll": loss.detach()})
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x), exact, in nats of the original units: x float64 [n, d] -> float64 [n]."""
+        """log p(x) of continuous values, in nats of the original units: x float64 [n, d] -> float64 [n]."""
         z, log_det = self._to_code(x)
         log_prob = self.latent_log_prob(z) + log_det
         # Some 10^38 deviations away single precision overflows to inf - inf, where the density has long vanished.
         return torch.where(log_prob.isnan(), -torch.inf, log_prob)
 
     def encode(self, x: Tensor) -> Tensor:
-        """x float64 [n, d] -> z float64 [n, d]."""
-        return self._to_code(x)[0].double()
+        """x float64 [n, d] -> z float64 [n, d]; of a rounded column the code of its cell's centre."""
+        return self._to_code(self._centre(x))[0].double()
 
     def decode(self, z: Tensor) -> Tensor:
-        """z float64 [n, d] -> x float64 [n, d]."""
+        """z float64 [n, d] -> x float64 [n, d], rounded where the columns are dequantised."""
         y, _ = inverse_through(self.transforms, z.to(self.inner_dtype))
         x, _ = inverse_through(self._outer, y.double())
-        return x
+        return self._centre(x)
 
     def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw codes: seed, row int64 [n], temperature float64 [n] -> z float64 [n, d]."""
