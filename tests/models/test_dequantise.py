@@ -190,8 +190,9 @@ def test_the_law_of_cells_that_zero_cuts_off_adds_up_to_one() -> None:
     x = (torch.exp(0.5 * g) - 0.25).round().clamp(min=0.0) + 0.25  # many in the lowest cell, 0 to 0.75
     model = MAF(support, layers=1, hidden=[4], dequantise=True)
     model.prepare(x)
-    every = torch.arange(0, 200, dtype=torch.float64)[:, None] + 0.25
-    answer = answers_in_torch(model.eval().requires_grad_(False), "log_prob", {"x": every.numpy()}, steps=300)
-    mass = np.exp(answer["log_prob"])
-    assert abs(mass.sum() - 1.0) < 0.01
+    every, seeds = np.arange(60.0)[:, None] + 0.25, 40
+    asked = {"x": np.tile(every, (seeds, 1)), "seed": np.repeat(np.arange(seeds), 60)}
+    answer = answers_in_torch(model.eval().requires_grad_(False), "log_prob", asked, steps=50)
+    mass = np.exp(answer["log_prob"]).reshape(seeds, 60).mean(axis=0)  # of the weights, unbiased
+    assert abs(mass.sum() - 1.0) < 0.02
     assert mass[0] > 0.1
