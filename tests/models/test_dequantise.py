@@ -75,7 +75,7 @@ class TestDequantised:
         assert 0.99 < mass.sum() < 1.005, "a bound, and a close one"
         n = 6000
         drawn = answers_in_torch(model, "sample", {"seed": np.full(n, 5), "row": np.arange(n)})["x"]
-        index = np.rint((drawn - [0.2, 0.0]) / [0.5, 0.25]).astype(int) + [16, 30]
+        index = np.rint((drawn - [0.2, 0.0]) / [0.5, 0.25]).astype(int) + np.array([16, 30])
         assert np.allclose(drawn, (index - [16, 30]) * [0.5, 0.25] + [0.2, 0.0])
         inside = ((index >= 0) & (index < [33, 61])).all(axis=1)
         observed = np.bincount(index[inside] @ [61, 1], minlength=len(mass))

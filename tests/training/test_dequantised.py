@@ -12,6 +12,7 @@ from runtime.model import load_model
 from runtime.verify import verify
 from tests.training.runs import train_quietly, write_recipe
 
+
 def lengths() -> np.ndarray:
     """Lengths in steps of 0.2 and widths in steps of 0.1, and a share of the two that is not rounded."""
     rng = np.random.default_rng(0)
