@@ -1,13 +1,13 @@
 """Inverse autoregressive flow: autoregressive layers from the code to the row, for tables of continuous columns.
 
-    x_i = z_i exp(a_i) + b_i,    a_i, b_i functions of z_1 ... z_{i-1},    log |det dz/dx| = -sum_i a_i
+    x_i = z_i exp(a_i) + b_i,    a_i, b_i functions of z_1 ... z_{i-1},    log p(x) = log N(z; 0, I) - sum_i a_i
 
-in each layer, the columns in another order from layer to layer; the functions of one layer are one masked network
-(D. Kingma, T. Salimans, R. Jozefowicz, X. Chen, I. Sutskever and M. Welling, "Improved Variational Inference with
-Inverse Autoregressive Flow", 2016). It is the masked autoregressive flow the other way round (Papamakarios et al.
-2017, section 3.4): a draw and a decoded code take one pass through each layer, the density and the code of a row D
-passes, a column each. Its home is where only its own draws are asked for their density; by maximum likelihood it
-trains D times as slowly as the other. log p is in the original units.
+for one layer. Several follow each other, the columns in another order from layer to layer; the functions of one layer
+are one masked network (D. Kingma, T. Salimans, R. Jozefowicz, X. Chen, I. Sutskever and M. Welling, "Improved
+Variational Inference with Inverse Autoregressive Flow", 2016). It is the masked autoregressive flow the other way
+round (Papamakarios et al. 2017, section 3.4): a draw and a decoded code take one pass through each layer, the density
+and the code of a row D passes, a column each. Its home is where only its own draws are asked for their density; by
+maximum likelihood it trains D times as slowly as the other. log p is in the original units.
 
 Example:
     >>> import torch

@@ -1,12 +1,13 @@
 """Masked autoregressive flow: autoregressive layers of affine maps, for tables of continuous columns.
 
-    z_i = x_i exp(a_i) + b_i,    a_i, b_i functions of x_1 ... x_{i-1},    log |det| = sum_i a_i
+    z_i = x_i exp(a_i) + b_i,    a_i, b_i functions of x_1 ... x_{i-1},    log p(x) = log N(z; 0, I) + sum_i a_i
 
-in each layer, the columns in another order from layer to layer; the functions of one layer are one masked network
-(G. Papamakarios, T. Pavlakou and I. Murray, "Masked Autoregressive Flow for Density Estimation", 2017; a and b are
-theirs of the inverse: a = -alpha, b = -mu exp(-alpha)). The density and the code of a row take one pass through each
-layer, a draw and a decoded code D passes, a column each. In place of the paper's batch normalisation, each network
-ends in a layer that starts at zero, so that the flow starts as the identity. log p is in the original units.
+for one layer. Several follow each other, the columns in another order from layer to layer; the functions of one layer
+are one masked network (G. Papamakarios, T. Pavlakou and I. Murray, "Masked Autoregressive Flow for Density
+Estimation", 2017; a and b are theirs of the inverse: a = -alpha, b = -mu exp(-alpha)). The density and the code of a
+row take one pass through each layer, a draw and a decoded code D passes, a column each. In place of the paper's batch
+normalisation, each network ends in a layer that starts at zero, so that the flow starts as the identity. log p is in
+the original units.
 
 Example:
     >>> import torch

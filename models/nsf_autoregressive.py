@@ -1,11 +1,12 @@
 """Neural spline flow of autoregressive layers, for tables of continuous columns.
 
-    z_i = g(x_i; m_i(x_1 ... x_{i-1})),    log |det dz/dx| = sum_i log g'(x_i)
+    z_i = g(x_i; m_i(x_1 ... x_{i-1})),    log p(x) = log N(z; 0, I) + sum_i log g'(x_i)
 
-in each layer, the columns in another order from layer to layer. g is a monotone rational-quadratic spline, the identity
-beyond a bound; one masked network gives the knots and slopes of all columns (C. Durkan, A. Bekasov, I. Murray and G.
-Papamakarios, "Neural Spline Flows", 2019, RQ-NSF (AR)). The density and the code of a row take one pass through each
-layer, a draw and a decoded code D passes, a column each. log p is in the original units.
+for one layer. Several follow each other, the columns in another order from layer to layer. g is a monotone
+rational-quadratic spline, the identity beyond a bound; one masked network gives the knots and slopes of all columns
+(C. Durkan, A. Bekasov, I. Murray and G. Papamakarios, "Neural Spline Flows", 2019, RQ-NSF (AR)). The density and the
+code of a row take one pass through each layer, a draw and a decoded code D passes, a column each. log p is in the
+original units.
 
 Example:
     >>> import torch
@@ -57,11 +58,11 @@ class NSFAutoregressive(TabularFlow):
         self,
         support: Support,
         *,
-        layers: int = 4,
+        layers: int = 3,
         hidden: Sequence[int] = (64, 64),
         bins: int = 8,
-        bound: float = 5.0,
-        dropout: float = 0.0,
+        bound: float = 4.0,
+        dropout: float = 0.1,
         preprocess: Preprocess = "standardise",
         dequantise: bool = False,
     ):

@@ -59,7 +59,7 @@ def standard_logistic(seed: Tensor, row: Tensor, temperature: Tensor, *, dims: i
     """Draws of logistic laws of scale temperature at addresses: int64 [n], [n], float64 [n] -> float64 [n, dims]."""
     # 32 bits each, never 0 or 1.
     u = (bits(state(seed, row, Stream.LATENT), dims).double() + 0.5) * 2.0**-32
-    return (full_lanes(torch.log, u) - full_lanes(torch.log, 1.0 - u)) * temperature[:, None]
+    return (full_lanes(torch.log, u) - full_lanes(torch.log, 1.0 - u)) * temperature.unsqueeze(1)
 
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
