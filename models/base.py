@@ -44,6 +44,7 @@ __all__ = [
     "Losses",
     "capabilities",
     "family",
+    "has_bound",
     "register",
     "registry",
 ]
@@ -232,7 +233,8 @@ class HasBound(Protocol):
 
         log p(x) >= E log( 1/K sum_k w_k ),    w_k = p(x, z_k) / q(z_k given x),    z_k ~ q(z given x)
 
-    K = 1 is the evidence lower bound (ELBO); a larger K is tighter. A request chooses K as ``samples``.
+    K = 1 is the evidence lower bound (ELBO); a larger K is tighter. A request chooses K as ``samples``. A family that
+    also has a ``log_prob`` answers with the bound where its ``log_prob_kind`` is ``lower_bound``.
     """
 
     default_samples: ClassVar[int]
@@ -401,6 +403,11 @@ class HasStepInpainter(Protocol):
     def inpaint_init(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> tuple[Tensor, ...]:
         """x [n, *shape], known bool [n, *shape], addresses int64 [n] -> the first state, as ``sample_init``'s."""
         ...
+
+
+def has_bound(model: GenerativeModel) -> bool:
+    """Whether a model's log-probability is the bound, and not its ``log_prob``."""
+    return isinstance(model, HasBound) and getattr(model, "log_prob_kind", "lower_bound") == "lower_bound"
 
 
 def capabilities(model: GenerativeModel | type[GenerativeModel]) -> tuple[Capability, ...]:

@@ -30,14 +30,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from contract.capabilities import Capability, NumberKind
+from contract.capabilities import Capability
 from contract.programs import ProgramInput
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
-from models.nets.conditioning import MOST_COLUMNS, TOO_MANY, condition_normal
+from models.nets.conditioning import CELLS, MOST_COLUMNS, TOO_MANY, condition_normal
+from models.nets.dequantise import COPIES, Dequantised, cells_of
 from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
-from models.nets.tabular import refuse_coarse_columns, why_not_continuous
+from models.nets.tabular import why_not_continuous
 from models.nets.transforms import Whiten
 from models.randomness import normal
 
@@ -45,11 +46,13 @@ __all__ = ["Gaussian"]
 
 
 @register("gaussian")
-class Gaussian(GenerativeModel):
+class Gaussian(Dequantised, GenerativeModel):
     """Multivariate normal over a table of real columns.
 
     Args:
         support: real columns, none of which may be missing.
+        dequantise: whether rounded columns are dequantised, which makes log p a lower bound; else they are taken for
+            continuous, and refused where rounding is coarse.
 
     Raises:
         ValueError: the support is not of that kind.
@@ -60,14 +63,14 @@ class Gaussian(GenerativeModel):
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one normal law describes all rows: it knows no labels that a row could have"
     }
-    log_prob_kind: ClassVar[NumberKind] = "exact"
     code_description: ClassVar[str] = "whitened row L^-1 (x - mean), a bijection"
     latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
 
-    def __init__(self, support: Support):
+    def __init__(self, support: Support, *, dequantise: bool = False):
         super().__init__(support)
         self.whiten = Whiten(support.size)
         self.register_buffer("covariance", torch.eye(support.size, dtype=torch.float64))
+        self.cells = cells_of(support, dequantise=dequantise)
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
@@ -76,8 +79,9 @@ class Gaussian(GenerativeModel):
 
     @property
     def lacks(self) -> dict[Capability, str]:
-        """Wide tables are not conditioned on some of their columns."""
-        return {} if self.support.size <= MOST_COLUMNS else {"marginal": TOO_MANY, "inpaint": TOO_MANY}
+        """Wide tables are not conditioned on some of their columns, nor are cells of rounded values."""
+        reason = TOO_MANY if self.support.size > MOST_COLUMNS else None if self.cells is None else CELLS
+        return {} if reason is None else {"marginal": reason, "inpaint": reason}
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -90,22 +94,21 @@ class Gaussian(GenerativeModel):
         Raises:
             ValueError: a column is constant, redundant or too coarsely rounded.
         """
-        refuse_coarse_columns(self.support, x)
-        self.whiten.fit(x)
+        self.whiten.fit(self._prepared(x, copies=COPIES))
         self.covariance.copy_(self.whiten.factor @ self.whiten.factor.T)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x), exact, in nats: x float64 [n, d] -> float64 [n]."""
+        """log p(x) of continuous values, in nats: x float64 [n, d] -> float64 [n]."""
         z, log_det = self.whiten.forward_and_log_det(x)
         return self.latent_log_prob(z) + log_det
 
     def encode(self, x: Tensor) -> Tensor:
         """Whiten: x float64 [n, d] -> z float64 [n, d]."""
-        return self.whiten.forward_and_log_det(x)[0]
+        return self.whiten.forward_and_log_det(self._centre(x))[0]
 
     def decode(self, z: Tensor) -> Tensor:
         """Undo the whitening: z float64 [n, d] -> x float64 [n, d]."""
-        return self.whiten.inverse_and_log_det(z)[0]
+        return self._centre(self.whiten.inverse_and_log_det(z)[0])
 
     def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw codes: seed, row int64 [n], temperature float64 [n] -> z float64 [n, d]."""

@@ -37,14 +37,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from contract.capabilities import Capability, NumberKind
+from contract.capabilities import Capability
 from contract.programs import ProgramInput
 from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
-from models.nets.conditioning import MOST_COLUMNS, TOO_MANY, condition_normal
+from models.nets.conditioning import CELLS, MOST_COLUMNS, TOO_MANY, condition_normal
+from models.nets.dequantise import COPIES, Dequantised, cells_of
 from models.nets.lanes import full_lanes, row_logsumexp, row_sum
-from models.nets.tabular import FARTHEST, refuse_coarse_columns, why_not_continuous
+from models.nets.tabular import FARTHEST, why_not_continuous
 from models.nets.transforms import Standardise
 from models.randomness import normal, uniform
 
@@ -52,7 +53,7 @@ __all__ = ["MixtureOfGaussians"]
 
 
 @register("mixture-of-gaussians")
-class MixtureOfGaussians(GenerativeModel):
+class MixtureOfGaussians(Dequantised, GenerativeModel):
     """Mixture of multivariate normals over a table of real columns.
 
     Args:
@@ -61,6 +62,8 @@ class MixtureOfGaussians(GenerativeModel):
         starts: how often EM starts anew, each time from another k-means clustering.
         least_variance: what is added to each variance, in squared standard deviations of the column.
         max_iterations: of EM, from each start.
+        dequantise: whether rounded columns are dequantised, which makes log p a lower bound; else they are taken for
+            continuous, and refused where rounding is coarse.
 
     Raises:
         ValueError: the support is not of that kind, or there is no component.
@@ -80,7 +83,6 @@ class MixtureOfGaussians(GenerativeModel):
         "latent": "a draw is a component and a point of it, which no code with one base law stands for",
         "decode": "responsibilities say which component a row is of, and not where in it: many rows share a code",
     }
-    log_prob_kind: ClassVar[NumberKind] = "exact"
     code_description: ClassVar[str] = "responsibilities p(component given row), which cannot be decoded"
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = ()
 
@@ -92,6 +94,7 @@ class MixtureOfGaussians(GenerativeModel):
         starts: int = 5,
         least_variance: float = 1e-4,
         max_iterations: int = 1000,
+        dequantise: bool = False,
     ):
         super().__init__(support)
         if components < 1:
@@ -102,6 +105,7 @@ class MixtureOfGaussians(GenerativeModel):
         self.max_iterations = max_iterations
         d = support.size
         self.scaling = Standardise(d)
+        self.cells = cells_of(support, dequantise=dequantise)
         # In standardised units: K standard normals, until they are fitted.
         eye = torch.eye(d, dtype=torch.float64).repeat(components, 1, 1)
         self.register_buffer("weights", torch.full((components,), 1.0 / components, dtype=torch.float64))
@@ -120,8 +124,9 @@ class MixtureOfGaussians(GenerativeModel):
 
     @property
     def lacks(self) -> dict[Capability, str]:
-        """Wide tables are not conditioned on some of their columns."""
-        return {} if self.support.size <= MOST_COLUMNS else {"marginal": TOO_MANY, "inpaint": TOO_MANY}
+        """Wide tables are not conditioned on some of their columns, nor are cells of rounded values."""
+        reason = TOO_MANY if self.support.size > MOST_COLUMNS else None if self.cells is None else CELLS
+        return {} if reason is None else {"marginal": reason, "inpaint": reason}
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -138,9 +143,9 @@ class MixtureOfGaussians(GenerativeModel):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        refuse_coarse_columns(self.support, x)
-        self.scaling.fit(x)
-        y, _ = self.scaling.forward_and_log_det(x.double())
+        values = self._prepared(x, copies=COPIES)
+        self.scaling.fit(values)
+        y, _ = self.scaling.forward_and_log_det(values)
         em = GaussianMixture(
             self.components,
             covariance_type="full",
@@ -172,20 +177,20 @@ class MixtureOfGaussians(GenerativeModel):
         self.offsets.copy_(weights.log() - 0.5 * d * log(2.0 * pi) - log_det)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x), exact, in nats of the original units: x float64 [n, d] -> float64 [n]."""
+        """log p(x) of continuous values, in nats of the original units: x float64 [n, d] -> float64 [n]."""
         y, log_det = self.scaling.forward_and_log_det(x)
         return row_logsumexp(self._joint(y)) + log_det
 
     def encode(self, x: Tensor) -> Tensor:
         """Responsibilities p(k given x): x float64 [n, d] -> float64 [n, K], each row's sum 1."""
-        joint = self._joint(self.scaling.forward_and_log_det(x)[0])
+        joint = self._joint(self.scaling.forward_and_log_det(self._centre(x))[0])
         return full_lanes(torch.exp, joint - row_logsumexp(joint)[:, None])
 
     def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw a component by its weight, then a point of it: seed, row int64 [n] -> x float64 [n, d]."""
         u = uniform(seed, row, Stream.LATENT, dims=1).double()  # [n, 1]
         y, _ = self._draw(u, self.cumulative, seed, row)
-        return self.scaling.inverse_and_log_det(y)[0]
+        return self._centre(self.scaling.inverse_and_log_det(y)[0])
 
     # -- rows of which a part is known -------------------------------------------------------------------------------
 

@@ -26,23 +26,19 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from contract import randomness
-from contract.capabilities import Capability, NumberKind
-from contract.programs import ProgramInput
-from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses, register
+from models.base import register
+from models.nets.coupling import why_not_couplings
+from models.nets.flow import Preprocess, TabularFlow
 from models.nets.lanes import row_sum
-from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
 from models.nets.mlp import mlp
-from models.nets.tabular import refuse_coarse_columns, why_not_continuous
-from models.nets.transforms import LogColumns, Standardise, Whiten, forward_through, inverse_through
+from models.nets.orders import column_orders
+from models.nets.transforms import Transform
 
 __all__ = ["AffineCoupling", "RealNVP"]
 
@@ -97,7 +93,7 @@ class AffineCoupling(nn.Module):
 
 
 @register("realnvp")
-class RealNVP(GenerativeModel):
+class RealNVP(TabularFlow):
     """RealNVP over a table of at least two continuous columns.
 
     Positive columns enter as their logarithms, so that every row drawn is positive there.
@@ -109,19 +105,11 @@ class RealNVP(GenerativeModel):
         log_scale_bound: bound on the log-scale of one layer.
         preprocess: ``standardise`` scales each column; ``whiten`` also removes the correlations, which lets a small
             flow start from the maximum-likelihood normal.
+        dequantise: whether rounded columns are dequantised, which makes log p a lower bound; else they are taken for
+            continuous, and refused where rounding is coarse.
     """
 
-    logs: LogColumns | None
-    scaling: Standardise | Whiten
-
-    refusals: ClassVar[dict[Capability, str]] = {
-        "classify": "one law describes all rows: it knows no labels that a row could have",
-        "marginal": "a flow maps all coordinates at once: to integrate some of them out has no closed form",
-        "inpaint": "a flow knows the law of some coordinates given others up to a constant alone, and draws whole rows",
-    }
-    log_prob_kind: ClassVar[NumberKind] = "exact"
-    code_description: ClassVar[str] = "base-law coordinates f(x) of the flow, a bijection"
-    latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
+    inner_dtype: ClassVar[torch.dtype] = torch.float32
 
     def __init__(
         self,
@@ -130,90 +118,21 @@ class RealNVP(GenerativeModel):
         layers: int = 8,
         hidden: Sequence[int] = (128, 128),
         log_scale_bound: float = 2.0,
-        preprocess: Literal["standardise", "whiten"] = "standardise",
+        preprocess: Preprocess = "standardise",
+        dequantise: bool = False,
     ):
-        super().__init__(support)
-        dims = support.size
-        positive = [column.kind == "positive" for column in support.columns or ()]
-        self.logs = LogColumns(positive) if any(positive) else None
-        scalings: dict[str, type[Standardise] | type[Whiten]] = {"standardise": Standardise, "whiten": Whiten}
-        self.scaling = scalings[preprocess](dims)
+        super().__init__(support, preprocess=preprocess, dequantise=dequantise)
         self.couplings = nn.ModuleList(
-            AffineCoupling(order, hidden=hidden, log_scale_bound=log_scale_bound) for order in _orders(dims, layers)
+            AffineCoupling(order, hidden=hidden, log_scale_bound=log_scale_bound)
+            for order in column_orders(support.size, layers)
         )
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
         """None for a table of two or more continuous columns without missing values, else the reason in words."""
-        if support.size < 2:
-            return "a coupling layer needs at least two columns, one to condition the other on"
-        return why_not_continuous(support, positive=True)
-
-    def prepare(self, x: Tensor) -> None:
-        """Fit the scaling to x [n, d].
-
-        Raises:
-            ValueError: a column is constant, redundant (when whitening) or too coarsely rounded.
-        """
-        refuse_coarse_columns(self.support, x)
-        x = x.double()
-        self.scaling.fit(self.logs.forward_and_log_det(x)[0] if self.logs is not None else x)
+        return why_not_couplings(support.size) or super().accepts(support)
 
     @property
-    def code_shape(self) -> tuple[int, ...]:
-        """(d,)."""
-        return self.support.shape
-
-    def losses(self, x: Tensor, seed: Tensor, row: Tensor) -> Losses:
-        """Mean negative log-likelihood of x [n, d], in nats; nothing is drawn."""
-        loss = -self.log_prob(x).mean()
-        return Losses(total={"main": loss}, logged={"nll": loss.detach()})
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x), exact, in nats of the original units: x float64 [n, d] -> float64 [n]."""
-        z, log_det = self._to_code(x)
-        log_prob = self.latent_log_prob(z) + log_det
-        # Some 10^38 deviations away single precision overflows to inf - inf, where the density has long vanished.
-        return torch.where(log_prob.isnan(), -torch.inf, log_prob)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """x float64 [n, d] -> z float64 [n, d]."""
-        return self._to_code(x)[0].double()
-
-    def decode(self, z: Tensor) -> Tensor:
-        """z float64 [n, d] -> x float64 [n, d]."""
-        y, _ = inverse_through(list(self.couplings), z.float())  # type: ignore[arg-type]
-        x, _ = inverse_through(self._outer, y.double())
-        return x
-
-    def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
-        """Draw codes: seed, row int64 [n], temperature float64 [n] -> z float64 [n, d]."""
-        (temperature,) = parameters
-        return standard_normal(seed, row, temperature, dims=self.support.size)
-
-    def latent_log_prob(self, z: Tensor) -> Tensor:
-        """log N(z; 0, I): z float64 [n, d] -> float64 [n]."""
-        return standard_normal_log_prob(z)
-
-    @property
-    def _outer(self) -> list[LogColumns | Standardise | Whiten]:
-        return [self.scaling] if self.logs is None else [self.logs, self.scaling]
-
-    def _to_code(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y, outer = forward_through(self._outer, x.double())
-        z, inner = forward_through(self.couplings, y.float())  # type: ignore[arg-type]
-        return z, outer + inner
-
-
-def _orders(dims: int, layers: int) -> list[list[int]]:
-    """A permutation of the columns a layer; each odd one is the one before turned round, so that all columns move."""
-    orders: list[list[int]] = []
-    for layer in range(layers):
-        if layer % 2:
-            orders.append(orders[-1][::-1])
-        elif layer == 0:
-            orders.append(list(range(dims)))
-        else:
-            draws = randomness.uniform(0, [layer], Stream.INIT, dims=dims)[0]
-            orders.append([int(i) for i in np.argsort(draws, kind="stable")])
-    return orders
+    def transforms(self) -> Sequence[Transform]:
+        """The coupling layers."""
+        return list(self.couplings)  # type: ignore[arg-type]

@@ -111,9 +111,9 @@ def all_trained() -> list[TrainedFamily]:
 @cache
 def kind_of(name: str) -> str | None:
     """The kind of a family's log-probability; where it depends on the model's size, that of its contract recipe."""
-    if hasattr(registry()[name], "log_weight"):
-        return "lower_bound"
     kind = getattr(registry()[name], "log_prob_kind", None)
+    if kind is None and hasattr(registry()[name], "log_weight"):
+        return "lower_bound"
     if not isinstance(kind, property):
         return kind
     recipe, _ = load_recipe(RECIPES / f"{name}.yaml")

@@ -135,8 +135,58 @@ MUTANTS = [
             "return y.index_select(1, self.back), row_sum(log_scale.double())",
             "return y.index_select(1, self.back), -row_sum(log_scale.double())",
         ),
+    ),
+    *_in(
+        "models/nets/flow.py",
+        _family("an_exact_law_integrates_or_sums_to_one", "realnvp"),
         the_jacobian_of_the_scaling_is_dropped=("return z, outer + inner", "return z, inner"),
         the_jacobian_of_the_couplings_is_dropped=("return z, outer + inner", "return z, outer"),
+    ),
+    *_in(
+        "models/nets/autoregressive.py",
+        "tests/models/test_flows.py",
+        a_column_sees_itself=(
+            "repeat_interleave(outputs)[:, None] > degree",
+            "repeat_interleave(outputs)[:, None] >= degree",
+        ),
+        the_way_back_has_the_sign_of_the_way_there=(
+            "return x, -row_sum(torch.cat(log_slopes, dim=1))",
+            "return x, row_sum(torch.cat(log_slopes, dim=1))",
+        ),
+        columns_are_found_in_another_order=("for column in self.order:", "for column in sorted(self.order):"),
+    ),
+    *_in(
+        "models/nets/elementwise.py",
+        "tests/models/test_elementwise.py",
+        a_spline_s_slope_is_not_squared=("(s / below).square() * inside", "(s / below) * inside"),
+        a_spline_s_ends_have_another_slope=("pad(slopes, (1, 1), value=1.0)", "pad(slopes, (1, 1), value=2.0)"),
+        a_spline_is_undone_by_the_other_root=("2.0 * c / (-b - root)", "2.0 * c / (-b + root)"),
+    ),
+    *_in(
+        "models/nets/coupling.py",
+        "tests/models/test_flows.py",
+        a_coupling_layer_s_log_det_is_dropped=(
+            "index_select(1, self.back), row_sum(log_slope)",
+            "index_select(1, self.back), 0 * row_sum(log_slope)",
+        ),
+    ),
+    *_in(
+        "models/nice.py",
+        "tests/models/test_flows.py",
+        the_diagonal_s_log_det_is_dropped=(
+            "row_sum(self.log_scale).expand(x.shape[0])",
+            "0 * row_sum(self.log_scale).expand(x.shape[0])",
+        ),
+    ),
+    *_in(
+        "models/nets/dequantise.py",
+        "tests/models/test_dequantise.py",
+        a_value_is_spread_over_half_its_cell=("(high - low) * (u.double()", "0.5 * (high - low) * (u.double()"),
+        a_cut_cell_counts_as_a_whole_one=(
+            "return self.log_prob(value) + log_share",
+            "return self.log_prob(value) + 0 * log_share",
+        ),
+        draws_are_not_rounded=("return torch.where(self.rounded, self.offset + on_grid, x)", "return x + 0 * on_grid"),
     ),
     *_in(
         "models/realnvp.py",

@@ -29,6 +29,7 @@ from models.base import (
     HasStepInpainter,
     HasStepSampler,
     capabilities,
+    has_bound,
 )
 from models.nets.importance import ACCUMULATORS, ImportanceBound
 from runtime.rows import Rows
@@ -118,8 +119,8 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
     x = State(name="x", dtype=cast(DType, model.support.dtype), shape=model.support.shape)
     given = [_port(part) for part in model.conditions]
     graphs: dict[str, GraphModule] = {}
-    if isinstance(model, HasBound):
-        bound, state = ImportanceBound(model, len(given)), [*model.bound_state, *ACCUMULATORS]
+    if has_bound(model):
+        bound, state = ImportanceBound(model, len(given)), [*cast(HasBound, model).bound_state, *ACCUMULATORS]
         graphs["log_prob_init"] = GraphModule(bound, "init", [x, *given], [part.name for part in state])
         graphs["log_prob_step"] = GraphModule(
             bound, "step", [x, _SEED, _ROW, _T, *given, *state], [NEXT + part.name for part in ACCUMULATORS]
@@ -198,8 +199,8 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
                 programs["sample"] = Program(
                     init="latent", step="decode", inputs=drawn, state=(code,), outputs=(sample,)
                 )
-    if isinstance(model, HasBound):
-        programs["log_prob"] = _bound_program(model, (data, *addresses, *given))
+    if has_bound(model):
+        programs["log_prob"] = _bound_program(cast(HasBound, model), (data, *addresses, *given))
     elif isinstance(model, HasLogProb):
         output = Output(
             name="log_prob", dtype="float64", kind=model.log_prob_kind, units="nats", error=model.log_prob_error

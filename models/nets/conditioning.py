@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.nets.lanes import full_lanes, row_sum
 
-__all__ = ["MOST_COLUMNS", "TOO_MANY", "condition_normal"]
+__all__ = ["CELLS", "MOST_COLUMNS", "TOO_MANY", "condition_normal"]
 
 MOST_COLUMNS = 32
 """Steps are unrolled into the graph, one a coordinate, and each costs a matrix a row."""
@@ -31,6 +31,8 @@ TOO_MANY = (
     f"the law given some columns takes an elimination a row, which is exported for tables of at most {MOST_COLUMNS} "
     "columns"
 )
+
+CELLS = "rounded columns are dequantised: what is known of them is a cell, and no law given cells has a closed form"
 
 
 def condition_normal(start: Tensor, covariance: Tensor, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

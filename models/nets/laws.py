@@ -9,10 +9,17 @@ from torch import Tensor
 
 from contract.programs import ProgramInput
 from contract.randomness import Stream
-from models.nets.lanes import row_sum, softplus
-from models.randomness import normal
+from models.nets.lanes import full_lanes, row_sum, softplus
+from models.randomness import bits, normal, state
 
-__all__ = ["TEMPERATURE", "bernoulli_log_prob", "standard_normal", "standard_normal_log_prob"]
+__all__ = [
+    "TEMPERATURE",
+    "bernoulli_log_prob",
+    "standard_logistic",
+    "standard_logistic_log_prob",
+    "standard_normal",
+    "standard_normal_log_prob",
+]
 
 TEMPERATURE = ProgramInput(
     name="temperature", dtype="float64", source="parameter", default=1.0, minimum=0.05, maximum=10.0
@@ -35,6 +42,24 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
 def standard_normal(seed: Tensor, row: Tensor, temperature: Tensor, *, dims: int) -> Tensor:
     """Draws of N(0, temperature^2 I) at addresses: int64 [n], [n], float64 [n] -> float64 [n, dims]."""
     return normal(seed, row, Stream.LATENT, dims=dims).to(torch.float64) * temperature[:, None]
+
+
+def standard_logistic_log_prob(z: Tensor) -> Tensor:
+    """Log-density of independent standard logistic laws, in double: [n, d] -> float64 [n].
+
+    Example:
+        >>> round(standard_logistic_log_prob(torch.zeros(1, 2)).item(), 6) == round(-2 * log(4), 6)
+        True
+    """
+    z = z.double()
+    return -row_sum(z + 2.0 * softplus(-z))
+
+
+def standard_logistic(seed: Tensor, row: Tensor, temperature: Tensor, *, dims: int) -> Tensor:
+    """Draws of logistic laws of scale temperature at addresses: int64 [n], [n], float64 [n] -> float64 [n, dims]."""
+    # 32 bits each, never 0 or 1.
+    u = (bits(state(seed, row, Stream.LATENT), dims).double() + 0.5) * 2.0**-32
+    return (full_lanes(torch.log, u) - full_lanes(torch.log, 1.0 - u)) * temperature.unsqueeze(1)
 
 
 def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from torch import nn
 __all__ = ["mlp"]
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, zero_output: bool = False) -> nn.Sequential:
+def mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, *, zero_output: bool = False, dropout: float = 0.0
+) -> nn.Sequential:
     """Linear layers with SiLU between them (Elfwing et al. 2018): [n, inputs] -> [n, outputs].
 
     Args:
@@ -17,6 +19,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, zero_output: bool =
         hidden: widths of the hidden layers.
         outputs: width of the output.
         zero_output: start with an output of zero, so that what it parametrises starts as the identity.
+        dropout: share of hidden units that are left out in training; 0 for no such layers.
 
     Example:
         >>> import torch
@@ -26,7 +29,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, zero_output: bool =
     layers: list[nn.Module] = []
     width = inputs
     for size in hidden:
-        layers += [nn.Linear(width, size), nn.SiLU()]
+        layers += [nn.Linear(width, size), nn.SiLU(), *([nn.Dropout(dropout)] if dropout else [])]
         width = size
     last = nn.Linear(width, outputs)
     if zero_output:

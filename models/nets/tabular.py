@@ -31,7 +31,7 @@ def why_not_continuous(support: Support, *, positive: bool) -> str | None:
     return None
 
 
-def refuse_coarse_columns(support: Support, x: Tensor, *, limit: float = 0.1) -> None:
+def refuse_coarse_columns(support: Support, x: Tensor, *, limit: float = 0.1, remedy: str | None = None) -> None:
     """Refuse columns whose values are rounded too coarsely for a density to describe them.
 
     Where values lie on a grid of spacing r, a density may grow without bound at its points, and no longer is the
@@ -42,14 +42,16 @@ def refuse_coarse_columns(support: Support, x: Tensor, *, limit: float = 0.1) ->
         support: a table, its columns with their ``resolution``.
         x: training rows, [n, d].
         limit: largest r allowed, in standard deviations.
+        remedy: the hyper-parameter that lets the family dequantise, as a recipe writes it; None where it cannot.
 
     Raises:
         ValueError: names the first such column.
     """
+    advice = f"say {remedy}" if remedy else "which this family does not do"
     spreads = x.double().std(dim=0, correction=0).tolist()
     for column, spread in zip(support.columns or (), spreads, strict=True):
         if column.resolution is not None and column.resolution > limit * spread:
             raise ValueError(
                 f"column {column.name!r} is rounded to {column.resolution:g}, coarser than {limit:g} of its standard "
-                f"deviation {spread:.3g}: it needs dequantisation, which this family does not do"
+                f"deviation {spread:.3g}: it needs dequantisation, {advice}"
             )
