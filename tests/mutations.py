@@ -178,22 +178,37 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "models/rbm.py",
+        "models/nets/boltzmann.py",
         "tests/models/test_rbm.py",
         the_particles_start_anew_at_every_update=(
             "self.particles.copy_(moved)",
             "self.particles.copy_(self.particles)",
         ),
         the_particles_draw_the_same_numbers_again=("self.particle_steps.add_(self.k)", "self.particle_steps.add_(0)"),
-        the_offsets_are_dropped_rather_than_folded=(
-            "_, visible_bias, hidden_bias = self._machine()",
-            "_, visible_bias, hidden_bias = self.weight, self.visible_bias, self.hidden_bias",
-        ),
+        the_offsets_are_dropped_rather_than_folded=("parameter.copy_(plain)", "parameter.copy_(parameter)"),
         weights_are_rounded_too_finely=("math.ceil(math.log2(largest) - 23)", "math.ceil(math.log2(largest) - 29)"),
-        a_turned_coordinate_is_turned_the_other_way=("turn = 1.0 - 2.0 * rows", "turn = 2.0 * rows - 1.0"),
+        a_chain_starts_at_even_chances=("(drawn < torch.sigmoid(self.base_logits.double()))", "(drawn < 0.5)"),
+    ),
+    *_in(
+        "models/rbm.py",
+        "tests/models/test_rbm.py",
+        a_turned_coordinate_is_turned_the_other_way=("turn = 1.0 - 2.0 * visible", "turn = 2.0 * visible - 1.0"),
         every_probe_is_the_first=("* dims).long()", "* 0).long()"),
         visible_units_reuse_the_draws_of_the_hidden=("(drawn[:, hidden:] <", "(drawn.flip(1)[:, hidden:] <"),
-        a_chain_starts_at_even_chances=("(drawn < torch.sigmoid(self.base_logits.double()))", "(drawn < 0.5)"),
+    ),
+    *_in(
+        "models/rbm_gaussian_hidden.py",
+        "tests/models/test_rbm_gaussian_hidden.py",
+        a_spin_sees_its_field_once=("sigmoid(2.0 * (z @ weight", "sigmoid(1.0 * (z @ weight"),
+        the_hidden_units_have_no_noise=("+ noise.double()", "+ 0.0 * noise.double()"),
+        the_energy_of_the_overlaps_is_not_halved=("- 0.5 * row_sum(overlap", "- 1.0 * row_sum(overlap"),
+        a_turned_spin_keeps_its_self_coupling=("2.0 * weight.square().sum(dim=0) - 2.0", "0.0 - 2.0"),
+    ),
+    *_in(
+        "models/nets/partition.py",
+        "tests/models/test_rbm_gaussian_hidden.py",
+        the_spins_start_in_half_their_field=("draw.spins(base_field.expand", "draw.spins(0.5 * base_field.expand"),
+        the_coupling_is_not_warmed_with_the_field=("z = math.sqrt(beta) * mean", "z = mean"),
     ),
     *_in(
         "models/nets/partition.py",
@@ -201,7 +216,7 @@ MUTANTS = [
         the_base_counts_no_hidden_units=("base = len(hidden_bias) * math.log(2.0) + softplus", "base = softplus"),
         the_error_is_one_chain_s=("(w.std() / mean).item() / math.sqrt(chains)", "(w.std() / mean).item()"),
         weights_are_gathered_after_the_sweep_s_temperature=("softplus(before * wide)", "softplus(beta * wide - 1e-3)"),
-        the_sweep_lags_behind=("h = bernoulli(beta * field)", "h = bernoulli(field)"),
+        the_sweep_lags_behind=("h = draw.bernoulli(beta * field)", "h = draw.bernoulli(field)"),
     ),
     *_in(
         "training/evaluate.py",
