@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from contract.support import Column, Support
 from models.nets.partition import annealed_spin_log_partition, spin_log_partition
 from models.randomness import address
 from models.rbm_gaussian_hidden import GaussianHiddenRBM
+from runtime.session import GraphSession
 from tests.models.supports import pictures, table
-from training.export import export_model
-from training.graphs import answers_in_torch
-from training.parity import verify_export
+from training.export import export_graph
+from training.graphs import answers_in_torch, model_graphs
 
 DETERMINED = 1e-4  # smallest p-value of a test whose draws are fixed: met once in ten thousand choices of a seed
 
@@ -109,20 +110,20 @@ def test_the_weights_that_ship_are_near_and_their_sums_exact_in_any_order() -> N
 # -- log Z, estimated ------------------------------------------------------------------------------------------------
 
 
-def test_the_estimate_of_log_z_keeps_its_error() -> None:
-    scores = []
-    for i in range(12):
-        model = machine(10 + i % 3, 3 + i % 4, scale=(0.1, 0.3, 0.5)[i % 3], seed=i)
-        base = torch.randn(model.support.size) * 0.3
-        value, error = annealed_spin_log_partition(
-            model.weight, model.visible_bias, base, chains=200, temperatures=200, seed=i
-        )
-        truth = spin_log_partition(model.weight, model.visible_bias).item()
-        assert 0 < error < 0.15, "an error so large would forgive anything"
-        scores.append((value - truth) / error)
-    low, high = stats.chi2.ppf([0.005, 0.995], len(scores))
-    assert low < float(np.square(scores).sum()) < high
-    assert abs(np.mean(scores)) < 4 / len(scores) ** 0.5
+@pytest.mark.parametrize("scale", [0.1, 0.3])
+def test_annealing_is_right_on_average_and_its_stated_error_is_the_spread_over_seeds(scale: float) -> None:
+    model = machine(10, 4, scale=scale, finished=False)
+    parameters = model.weight, model.visible_bias
+    base = 0.3 * torch.randn(10)
+    runs = [
+        annealed_spin_log_partition(*parameters, base, chains=60, temperatures=60, seed=seed) for seed in range(120)
+    ]
+    values, errors = np.array(runs).T
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.3)  # known to 6 %; weights are skewed
+    assert 0.005 < errors.mean() < 0.2
+    # exp of the estimate, not the estimate, is right on average.
+    ratios = np.exp(values - spin_log_partition(*parameters).item())
+    assert abs(ratios.mean() - 1) < 4 * ratios.std() / len(runs) ** 0.5
 
 
 def test_kind_and_error_follow_from_the_visible_side() -> None:
@@ -183,9 +184,9 @@ def test_contrastive_divergence_approaches_the_exact_gradient_as_k_grows() -> No
     x = rows()
     truth = gradient(machine(6, 3, scale=0.6, finished=False, gradient="exact"), x)
     distance, noise = [], []
-    for k in (1, 4, 60):
+    for k in (1, 4, 40):
         model = machine(6, 3, scale=0.6, finished=False, gradient="cd", k=k)
-        draws = torch.stack([gradient(model, x, seed=s) for s in range(20)])
+        draws = torch.stack([gradient(model, x, seed=s) for s in range(16)])
         distance.append((draws.mean(dim=0) - truth).norm().item())
         noise.append((draws.var(dim=0).sum() / len(draws)).sqrt().item())
     # Far off at first, beyond all noise; then nearer; at last within what the draws scatter.
@@ -273,11 +274,19 @@ def test_long_chains_draw_from_the_enumerated_law_and_short_ones_do_not_yet() ->
     assert chance(1) < 1e-6
 
 
-def test_a_long_chain_of_a_wide_machine_is_the_same_in_the_graphs() -> None:
-    model = machine(30, 40, scale=0.15, chain=60, ais_steps=5, ais_chains=5)
-    x = every_state(6)[:, torch.arange(30) % 6].numpy()
-    verified = verify_export(model, export_model(model), x)
-    assert verified.parity["sample"].max_abs_error == 0, "to the last pixel: chances are computed in double"
+def test_a_long_chain_of_a_wide_machine_is_the_same_in_the_graph(tmp_path: Path) -> None:
+    model = machine(50, 60, scale=0.15, ais_steps=2, ais_chains=2).baked()
+    step, n = model_graphs(model)["sample_step"], 64
+    (tmp_path / "step.onnx").write_bytes(export_graph("sample_step", step).SerializeToString())
+    session = GraphSession(tmp_path / "step.onnx")
+    seed, row = np.full(n, 3), np.arange(n)
+    start = model_graphs(model)["sample_init"].run({"seed": seed, "row": row})
+    ours, theirs = start["visible"], start["visible"]
+    for t in range(150):
+        given = {"seed": seed, "row": row, "t": np.full(n, t), "address": start["address"]}
+        ours = step.run({**given, "visible": ours})["visible"]
+        theirs = session.run({**given, "visible": theirs})["visible"]
+    assert np.array_equal(ours, theirs), "to the last pixel: chances are computed in double"
 
 
 def test_binary_columns_are_given_as_doubles() -> None:
