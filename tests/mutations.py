@@ -257,9 +257,9 @@ MUTANTS = [
         the_noise_is_never_off=("mean + noise * log_scale.exp() * draws", "mean + log_scale.exp() * draws"),
     ),
     *_in(
-        "models/vae.py",
+        "models/nets/labels.py",
         "tests/models/test_vae.py::TestLabels::test_training_withholds_the_label_of_some_rows",
-        no_label_is_ever_withheld=("dims=1)[:, 0] < self.label_dropout", "dims=1)[:, 0] < 0 * self.label_dropout"),
+        no_label_is_ever_withheld=("dims=1)[:, 0] < share", "dims=1)[:, 0] < 0 * share"),
     ),
     *_in(
         "models/nets/prior.py",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contract.programs import ProgramInput
+import torch
+from torch import Tensor
 
-__all__ = ["label_condition"]
+from contract.programs import ProgramInput
+from contract.randomness import Stream
+from models.randomness import uniform
+
+__all__ = ["label_condition", "withheld"]
 
 
 def label_condition(labels: Sequence[str]) -> tuple[ProgramInput, ...]:
@@ -29,3 +34,19 @@ def label_condition(labels: Sequence[str]) -> tuple[ProgramInput, ...]:
             description="class of the picture; none is the law of all of them",
         ),
     )
+
+
+def withheld(conditions: tuple[Tensor, ...], seed: Tensor, row: Tensor, share: float, null: int) -> tuple[Tensor, ...]:
+    """The label of a share of the rows replaced by the null value, by lot, at their addresses; nothing of nothing.
+
+    Args:
+        conditions: the label, int64 [n], or nothing.
+        seed: int64 [n].
+        row: int64 [n].
+        share: of the rows, in [0, 1).
+        null: what stands for no label.
+    """
+    if not conditions:
+        return ()
+    by_lot = uniform(seed, row, Stream.INIT, dims=1)[:, 0] < share
+    return (torch.where(by_lot, null, conditions[0]),)
