@@ -281,6 +281,24 @@ MUTANTS = [
         a_code_is_of_the_edge_of_its_level=("double() + 0.5, ", "double() + 0.0, "),
     ),
     *_in(
+        "models/glow.py",
+        "tests/models/test_glow.py",
+        the_mixing_has_no_determinant=(
+            "self.log_diagonal.double().sum()).expand",
+            "0.0 * self.log_diagonal.double().sum()).expand",
+        ),
+        a_channel_counts_once_for_all_pixels=(
+            "(x.shape[2] * x.shape[3] * self.log_scale.double()",
+            "(1 * 1 * self.log_scale.double()",
+        ),
+        channels_start_unscaled=("-x.std(dim=(0, 2, 3), keepdim=True)[0].clamp", "-x[0, :, :1, :1].clamp"),
+        the_last_scale_s_law_is_left_out_of_the_bound=(
+            "log_det - row_sum(log_scale.double())",
+            "log_det - 0 * row_sum(log_scale.double())",
+        ),
+        no_label_is_heard=("self.top(conditions[0])", "self.top(0 * conditions[0])"),
+    ),
+    *_in(
         "models/pixelcnn.py",
         _family("an_exact_law_integrates_or_sums_to_one", "pixelcnn"),
         a_pixel_is_seen_before_it_is_drawn=(
