@@ -282,7 +282,10 @@ MUTANTS = [
     ),
     *_in(
         "models/glow.py",
-        "tests/models/test_glow.py",
+        "tests/models/test_glow.py::TestLayer",
+        "tests/models/test_glow.py::TestFlow",
+        "tests/models/test_glow.py::test_to_begin_with_the_channels_of_the_rows_have_mean_0_and_deviation_1",
+        "tests/models/test_glow.py::test_a_label_conditions_the_law_of_the_last_scale_alone",
         the_mixing_has_no_determinant=(
             "self.log_diagonal.double().sum()).expand",
             "0.0 * self.log_diagonal.double().sum()).expand",

@@ -162,7 +162,7 @@ class Multiscale(nn.Module):
         return x
 
     def _transforms(self, scale: int) -> list[Transform]:
-        return list(self.scales[scale])  # type: ignore[arg-type]
+        return list(self.scales[scale])  # type: ignore[call-overload,no-any-return]
 
 
 class PictureFlow(GenerativeModel):
