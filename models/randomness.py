@@ -32,7 +32,18 @@ from torch import Tensor
 from contract.randomness import KEY, LOW_OFFSET, Stream
 from models.nets.lanes import full_lanes
 
-__all__ = ["address", "bits", "link", "normal", "squares32", "state", "stream_state", "uniform", "uniform_from"]
+__all__ = [
+    "address",
+    "bits",
+    "link",
+    "normal",
+    "normal_from",
+    "squares32",
+    "state",
+    "stream_state",
+    "uniform",
+    "uniform_from",
+]
 
 _LOW_HALF = 0xFFFFFFFF
 
@@ -107,13 +118,18 @@ def uniform(seed: Tensor, row: Tensor, stream: Stream, t: Tensor | int = 0, *, d
     return uniform_from(state(seed, row, stream, t), dims)
 
 
-def normal(seed: Tensor, row: Tensor, stream: Stream, t: Tensor | int = 0, *, dims: int) -> Tensor:
-    """Standard normals by Box-Muller (1958) in double, rounded; arguments as for ``state`` -> float32 [n, dims].
+def normal_from(states: Tensor, dims: int) -> Tensor:
+    """Standard normals by Box-Muller (1958) in double, rounded, from states int64 [n] -> float32 [n, dims].
 
     Dimension d uses draws 2d and 2d + 1.
     """
-    draws = bits(state(seed, row, stream, t), 2 * dims).double().reshape(*seed.shape, dims, 2)
+    draws = bits(states, 2 * dims).double().reshape(*states.shape, dims, 2)
     return full_lanes(_box_muller, draws[..., 0], draws[..., 1]).float()
+
+
+def normal(seed: Tensor, row: Tensor, stream: Stream, t: Tensor | int = 0, *, dims: int) -> Tensor:
+    """Standard normals, by ``normal_from``; arguments as for ``state`` -> float32 [n, dims]."""
+    return normal_from(state(seed, row, stream, t), dims)
 
 
 def _box_muller(first: Tensor, second: Tensor) -> Tensor:

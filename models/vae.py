@@ -51,6 +51,7 @@ from models.nets.convolutional import (
     picture_shape,
     why_not_pictures,
 )
+from models.nets.labels import label_condition, withheld
 from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE, bernoulli_log_prob, standard_normal
 from models.nets.prior import FlowPrior
@@ -155,19 +156,7 @@ class VAE(GenerativeModel):
     @property
     def conditions(self) -> tuple[ProgramInput, ...]:
         """The label, if there are labels; one more than the last is the null value."""
-        if not self.labels:
-            return ()
-        words = "class of the picture; none is the law of all of them"
-        return (
-            ProgramInput(
-                name="label",
-                dtype="int64",
-                source="condition",
-                default=len(self.labels),
-                vocabulary=self.labels,
-                description=words,
-            ),
-        )
+        return label_condition(self.labels)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -179,9 +168,7 @@ class VAE(GenerativeModel):
 
         The label of some rows is withheld, in validation as in training.
         """
-        if conditions:
-            withheld = uniform(seed, row, Stream.INIT, dims=1)[:, 0] < self.label_dropout
-            conditions = (torch.where(withheld, len(self.labels), conditions[0]),)
+        conditions = withheld(conditions, seed, row, self.label_dropout, len(self.labels))
         mean, log_scale = self._posterior(x, conditions)
         z = mean + normal(seed, row, Stream.LATENT, dims=self.latent_dims) * log_scale.exp()
         distortion = -self._log_prob_given(x, self._offset(seed, row, 0), z, conditions).mean()

@@ -241,22 +241,37 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "models/rbm.py",
+        "models/nets/boltzmann.py",
         "tests/models/test_rbm.py",
         the_particles_start_anew_at_every_update=(
             "self.particles.copy_(moved)",
             "self.particles.copy_(self.particles)",
         ),
         the_particles_draw_the_same_numbers_again=("self.particle_steps.add_(self.k)", "self.particle_steps.add_(0)"),
-        the_offsets_are_dropped_rather_than_folded=(
-            "_, visible_bias, hidden_bias = self._machine()",
-            "_, visible_bias, hidden_bias = self.weight, self.visible_bias, self.hidden_bias",
-        ),
+        the_offsets_are_dropped_rather_than_folded=("parameter.copy_(plain)", "parameter.copy_(parameter)"),
         weights_are_rounded_too_finely=("math.ceil(math.log2(largest) - 23)", "math.ceil(math.log2(largest) - 29)"),
-        a_turned_coordinate_is_turned_the_other_way=("turn = 1.0 - 2.0 * rows", "turn = 2.0 * rows - 1.0"),
+        a_chain_starts_at_even_chances=("(drawn < torch.sigmoid(self.base_logits.double()))", "(drawn < 0.5)"),
+    ),
+    *_in(
+        "models/rbm.py",
+        "tests/models/test_rbm.py",
+        a_turned_coordinate_is_turned_the_other_way=("turn = 1.0 - 2.0 * visible", "turn = 2.0 * visible - 1.0"),
         every_probe_is_the_first=("* dims).long()", "* 0).long()"),
         visible_units_reuse_the_draws_of_the_hidden=("(drawn[:, hidden:] <", "(drawn.flip(1)[:, hidden:] <"),
-        a_chain_starts_at_even_chances=("(drawn < torch.sigmoid(self.base_logits.double()))", "(drawn < 0.5)"),
+    ),
+    *_in(
+        "models/rbm_gaussian_hidden.py",
+        "tests/models/test_rbm_gaussian_hidden.py",
+        a_spin_sees_its_field_once=("sigmoid(2.0 * (z @ weight", "sigmoid(1.0 * (z @ weight"),
+        the_hidden_units_have_no_noise=("+ noise.double()", "+ 0.0 * noise.double()"),
+        the_energy_of_the_overlaps_is_not_halved=("- 0.5 * row_sum(overlap", "- 1.0 * row_sum(overlap"),
+        a_turned_spin_keeps_its_self_coupling=("2.0 * weight.square().sum(dim=0) - 2.0", "0.0 - 2.0"),
+    ),
+    *_in(
+        "models/nets/partition.py",
+        "tests/models/test_rbm_gaussian_hidden.py",
+        the_spins_start_in_half_their_field=("draw.spins(base_field.expand", "draw.spins(0.5 * base_field.expand"),
+        the_coupling_is_not_warmed_with_the_field=("z = math.sqrt(beta) * mean", "z = mean"),
     ),
     *_in(
         "models/nets/partition.py",
@@ -264,7 +279,7 @@ MUTANTS = [
         the_base_counts_no_hidden_units=("base = len(hidden_bias) * math.log(2.0) + softplus", "base = softplus"),
         the_error_is_one_chain_s=("(w.std() / mean).item() / math.sqrt(chains)", "(w.std() / mean).item()"),
         weights_are_gathered_after_the_sweep_s_temperature=("softplus(before * wide)", "softplus(beta * wide - 1e-3)"),
-        the_sweep_lags_behind=("h = bernoulli(beta * field)", "h = bernoulli(field)"),
+        the_sweep_lags_behind=("h = draw.bernoulli(beta * field)", "h = draw.bernoulli(field)"),
     ),
     *_in(
         "training/evaluate.py",
@@ -305,9 +320,9 @@ MUTANTS = [
         the_noise_is_never_off=("mean + noise * log_scale.exp() * draws", "mean + log_scale.exp() * draws"),
     ),
     *_in(
-        "models/vae.py",
+        "models/nets/labels.py",
         "tests/models/test_vae.py::TestLabels::test_training_withholds_the_label_of_some_rows",
-        no_label_is_ever_withheld=("dims=1)[:, 0] < self.label_dropout", "dims=1)[:, 0] < 0 * self.label_dropout"),
+        no_label_is_ever_withheld=("dims=1)[:, 0] < share", "dims=1)[:, 0] < 0 * share"),
     ),
     *(mutant for where, changes in CLASSICAL.items() for mutant in _in(*where, **changes)),
     *_in(
@@ -316,18 +331,39 @@ MUTANTS = [
         the_prior_s_log_det_has_the_wrong_sign=("total + row_sum(log_scale", "total - row_sum(log_scale"),
     ),
     *_in(
-        "models/realnvp_image.py",
+        "models/nets/picture_flow.py",
         "tests/models/test_realnvp_image.py::TestFlow::test_the_weight_is_the_base_law_and_autodiff_s_determinant",
         the_jacobian_of_the_logit_is_dropped=(
-            "self.support.size * slope - row_sum(below + above)",
-            "self.support.size * slope - 0 * row_sum(below + above)",
+            "size * slope - row_sum(below + above)",
+            "size * slope - 0 * row_sum(below + above)",
         ),
         the_units_of_the_levels_are_dropped=("* slope - row_sum", "* 0 * slope - row_sum"),
     ),
     *_in(
-        "models/realnvp_image.py",
+        "models/nets/picture_flow.py",
         "tests/models/test_realnvp_image.py::TestFlow::test_decode_undoes_encode",
-        a_code_is_of_the_edge_of_its_level=("double() + 0.5)[0]", "double() + 0.0)[0]"),
+        a_code_is_of_the_edge_of_its_level=("double() + 0.5, ", "double() + 0.0, "),
+    ),
+    *_in(
+        "models/glow.py",
+        "tests/models/test_glow.py::TestLayer",
+        "tests/models/test_glow.py::TestFlow",
+        "tests/models/test_glow.py::test_to_begin_with_the_channels_of_the_rows_have_mean_0_and_deviation_1",
+        "tests/models/test_glow.py::test_a_label_conditions_the_law_of_the_last_scale_alone",
+        the_mixing_has_no_determinant=(
+            "self.log_diagonal.double().sum()).expand",
+            "0.0 * self.log_diagonal.double().sum()).expand",
+        ),
+        a_channel_counts_once_for_all_pixels=(
+            "(x.shape[2] * x.shape[3] * self.log_scale.double()",
+            "(1 * 1 * self.log_scale.double()",
+        ),
+        channels_start_unscaled=("-x.std(dim=(0, 2, 3), keepdim=True)[0].clamp", "-x[0, :, :1, :1].clamp"),
+        the_last_scale_s_law_is_left_out_of_the_bound=(
+            "log_det - row_sum(log_scale.double())",
+            "log_det - 0 * row_sum(log_scale.double())",
+        ),
+        no_label_is_heard=("self.top(conditions[0])", "self.top(0 * conditions[0])"),
     ),
     *_in(
         "models/pixelcnn.py",

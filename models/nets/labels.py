@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from contract.programs import ProgramInput
+from contract.randomness import Stream
 from models.nets.lanes import row_logsumexp
+from models.randomness import uniform
 
-__all__ = ["LabelPrior", "label_condition", "log_posterior"]
+__all__ = ["LabelPrior", "label_condition", "log_posterior", "withheld"]
 
 
 def label_condition(labels: Sequence[str], what: str = "picture") -> tuple[ProgramInput, ...]:
@@ -35,6 +37,22 @@ def label_condition(labels: Sequence[str], what: str = "picture") -> tuple[Progr
             description=f"class of the {what}; none is the law of all of them",
         ),
     )
+
+
+def withheld(conditions: tuple[Tensor, ...], seed: Tensor, row: Tensor, share: float, null: int) -> tuple[Tensor, ...]:
+    """The label of a share of the rows replaced by the null value, by lot, at their addresses; nothing of nothing.
+
+    Args:
+        conditions: the label, int64 [n], or nothing.
+        seed: int64 [n].
+        row: int64 [n].
+        share: of the rows, in [0, 1).
+        null: what stands for no label.
+    """
+    if not conditions:
+        return ()
+    by_lot = uniform(seed, row, Stream.INIT, dims=1)[:, 0] < share
+    return (torch.where(by_lot, null, conditions[0]),)
 
 
 class LabelPrior(nn.Module):

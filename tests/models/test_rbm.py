@@ -81,7 +81,7 @@ def test_the_weights_that_ship_are_near_and_their_sums_exact_in_any_order() -> N
     model.finish()
     assert 0 < (model.weight - before).abs().max() < 1e-4
     v = every_state(9)[:, torch.randint(9, (300,))].float()
-    machine = model._machine()
+    machine = model.parameters_in_use()
     field = _field(machine, v)
     assert torch.equal(field.double(), v.double() @ model.weight.double().T + model.hidden_bias.double())
     order = torch.randperm(300)
@@ -262,7 +262,7 @@ def test_particles_go_on_from_where_they_were_and_never_draw_twice_alike() -> No
     row = torch.arange(50)
     expected = model.particles.float()
     for t in range(6):
-        expected = _gibbs(model._machine(), expected, address(torch.full_like(row, 3), row), t)
+        expected = _gibbs(model.parameters_in_use(), expected, address(torch.full_like(row, 3), row), t)
     for part in x[:60].split(20):
         model.losses(part, torch.full((20,), 3), torch.arange(20))
     assert torch.equal(model.particles.float(), expected.detach())
@@ -334,7 +334,7 @@ def test_a_step_is_one_sweep_of_the_conditionals() -> None:
     free = torch.zeros(n, 5, dtype=torch.bool)
     after = model.sample_step(row, row, torch.zeros_like(row), address(row, row), state, free)[1]
     h = every_state(4).float()
-    on = torch.sigmoid(_field(model._machine(), state[:1]))[0]
+    on = torch.sigmoid(_field(model.parameters_in_use(), state[:1]))[0]
     of_h = torch.where(h > 0, on, 1 - on).prod(dim=1)  # [16]
     expected = of_h @ torch.sigmoid(h @ model.weight + model.visible_bias)
     error = (after.mean(dim=0) - expected) / (expected * (1 - expected) / n).sqrt()
