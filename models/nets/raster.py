@@ -1,31 +1,19 @@
-"""Gated PixelCNN: pictures drawn pixel by pixel, each given all the earlier ones around it.
+"""Pictures drawn pixel by pixel: what all families with a network over earlier pixels have in common.
 
     log p(x) = sum_t log P(x_t given x_1 ... x_(t-1)),    t in raster order
 
-with two stacks of gated convolutions, so that no earlier pixel within reach is missed (A. van den Oord et al.,
-"Conditional Image Generation with PixelCNN Decoders", 2016), and all channels of a pixel in one law
-(``models/nets/pixels.py``): a softmax for few levels; for many a mixture of copies of earlier pixels, of colours of a
-palette and of discretised logistic laws (T. Salimans et al., "PixelCNN++", 2017). It is a probability of the levels
-themselves, exact, and takes one run of the network for all pixels.
+All channels of a pixel are in one law (``models/nets/pixels.py``), so that a picture takes a step a pixel. The network
+answers two questions with the same weights: about all pixels of a picture at once, for the log-probability, and about
+one pixel given a window that ends at it, for a step of drawing. A step computes what that pixel's law depends on and
+nothing else, so that it costs the same in large pictures as in small ones. Rows at different pixels share a batch.
 
-Drawing takes a step a pixel. A step looks at the window of pixels that its law depends on, and computes nothing else
-(``GatedStacks.at_last``), so that it costs the same in large pictures as in small ones. Rows at different pixels share
-a batch.
-
-Example:
-    >>> import torch
-    >>> from contract.support import Column, Support
-    >>> pixel = Column(name="pixel", kind="binary", base_measure="counting")
-    >>> model = PixelCNN(Support(shape=(2, 3), element=pixel), width=4, layers=1)
-    >>> states = torch.cartesian_prod(*[torch.arange(2)] * 6).reshape(-1, 2, 3)
-    >>> round(model.log_prob(states).exp().sum().item(), 5)
-    1.0
+The network sees of each earlier pixel what the law says of it (``seen``), and where it lies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,35 +23,56 @@ from contract.capabilities import Capability, NumberKind
 from contract.programs import ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses, register
+from models.base import GenerativeModel, Losses
 from models.nets.convolutional import picture_shape, why_not_pictures
-from models.nets.gated import GatedStacks
 from models.nets.labels import label_condition
 from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE
 from models.nets.pixels import OUTSIDE, CopyMixture, LevelSoftmax
 from models.randomness import address, stream_state, uniform, uniform_from
 
-__all__ = ["PixelCNN"]
+__all__ = ["PLACE", "RasterModel", "RasterNetwork"]
 
-_FEW_LEVELS = 16  # up to so many, a softmax
-_PLACE = 5  # numbers that say where a pixel lies, and that it is one
+PLACE = 5
+"""Numbers that say where a pixel lies, and that it is one."""
 
 
-@register("pixelcnn")
-class PixelCNN(GenerativeModel):
-    """Gated PixelCNN of pictures in black and white, grey or colour.
+class RasterNetwork(Protocol):
+    """A network from features of earlier pixels to features of each pixel."""
+
+    radius: int
+    """Rows above, and columns on either side, that a pixel's features depend on."""
+
+    def __call__(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Of every pixel: x [n, inputs, H, W], label int64 [n] -> [n, width, H, W]."""
+        ...
+
+    def at_last(self, window: Tensor, inside: Tensor, label: Tensor | None = None) -> Tensor:
+        """Of the one pixel in the middle of the last row of its window.
+
+        Args:
+            window: [n, inputs, radius + 1, 2 radius + 1]; zero outside the picture. Neither that pixel nor those to the
+                right of it are looked at.
+            inside: [n, 1, radius + 1, 2 radius + 1], 1 within the picture, else 0.
+            label: int64 [n].
+
+        Returns:
+            [n, width, 1, 1].
+        """
+        ...
+
+
+class RasterModel(GenerativeModel):
+    """Base of the families; each sets its law of a pixel, its network, and two layers from the one to the other.
+
+    Attributes:
+        law: of one pixel, all channels of it.
+        network: a ``RasterNetwork`` of ``law.features + PLACE`` inputs.
+        head: features to features, pixel by pixel.
+        to_law: a 1 x 1 convolution to ``law.outputs``.
 
     Args:
         support: pixels of 2 to 256 levels, [H, W] or [H, W, 3].
-        width: channels of each stack; a multiple of 16 is fastest.
-        layers: gated layers after the first.
-        reach: pixels that the first layer sees above and on either side; each further layer adds one.
-        head: channels between the stacks and the law of a pixel.
-        dropout: share of the horizontal stack's gated units that are left out in training.
-        copies: of pixels with more than 16 levels, copies are of earlier ones at most so many rows and columns away.
-        palette: of such pixels, how many colours have a chance of their own: the most frequent ones in training.
-        components: of such pixels, how many logistic laws are mixed.
         labels: classes to condition on; none for an unconditional model.
         label_dropout: share of training rows whose label is withheld, which teaches the model without a label.
     """
@@ -77,43 +86,25 @@ class PixelCNN(GenerativeModel):
     sample_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
     sample_preview: ClassVar[str] = "pixels"
 
-    def __init__(
-        self,
-        support: Support,
-        *,
-        width: int = 32,
-        layers: int = 6,
-        reach: int = 3,
-        head: int = 64,
-        dropout: float = 0.0,
-        copies: int = 4,
-        palette: int = 256,
-        components: int = 8,
-        labels: Sequence[str] = (),
-        label_dropout: float = 0.1,
-    ):
+    law: LevelSoftmax | CopyMixture
+    network: nn.Module
+    head: nn.Module
+    to_law: nn.Conv2d
+
+    def __init__(self, support: Support, *, labels: Sequence[str] = (), label_dropout: float = 0.0):
         super().__init__(support)
-        if min(width, layers, reach, head) < 1:
-            raise ValueError("width, layers, reach and head are 1 or more")
-        if not (0.0 <= dropout < 1.0 and 0.0 <= label_dropout < 1.0):
-            raise ValueError("dropout and label_dropout lie in [0, 1)")
-        assert support.element is not None
+        if not 0.0 <= label_dropout < 1.0:
+            raise ValueError("label_dropout lies in [0, 1)")
         self.channels, self.height, self.columns = picture_shape(support)
-        levels = support.element.levels or 2
+        assert support.element is not None
+        self.levels = support.element.levels or 2
         self.labels = tuple(labels)
         self.label_dropout = label_dropout
-        self.law: LevelSoftmax | CopyMixture
-        if levels <= _FEW_LEVELS:
-            self.law = LevelSoftmax(self.channels, levels)
-        else:
-            self.law = CopyMixture(self.channels, levels, radius=copies, palette=palette, components=components)
-        self.stacks = GatedStacks(
-            self.law.features + _PLACE, width=width, layers=layers, reach=reach, labels=len(labels), dropout=dropout
-        )
-        self.head = nn.Conv2d(width, head, 1)
-        self.to_law = nn.Conv2d(head, self.law.outputs, 1)
-        # Rows above, and columns on either side, that the law of a pixel depends on.
-        self.radius = max(self.stacks.radius + 1, self.law.radius)
+
+    @property
+    def radius(self) -> int:
+        """Rows above, and columns on either side, that the law of a pixel depends on."""
+        return max(cast(RasterNetwork, self.network).radius + 1, self.law.radius)
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
@@ -195,7 +186,7 @@ class PixelCNN(GenerativeModel):
         where = self._where(rows[:, None].expand(-1, self.columns), columns.expand(self.height, -1))
         seen = self.law.seen(_padded(code, 1), self.law.place(code))
         features = torch.cat([seen, where.expand(code.shape[0], -1, -1, -1)], dim=1)
-        return self._raw(self.stacks(features, *conditions)), self._around(_padded(code, self.law.radius))
+        return self._raw(self.network(features, *conditions)), self._around(_padded(code, self.law.radius))
 
     def _at(self, t: Tensor, pixels: Tensor, places: Tensor, conditions: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The law of pixel t [n] of each row: pixels, places [n, H W] -> raw [n, 1, outputs], around [n, 1, copies]."""
@@ -208,14 +199,14 @@ class PixelCNN(GenerativeModel):
         inside = (rows >= 0) & (columns >= 0) & (columns < self.columns)
         index = (rows * self.columns + columns).clamp(0, self.sample_steps - 1).flatten(1)
         code = torch.where(inside, pixels.gather(1, index).reshape(*shape), OUTSIDE)
-        reach = self.stacks.radius
+        reach = cast(RasterNetwork, self.network).radius
         within = self._cut(inside, reach)[:, None].float()
         place = self._cut(places.gather(1, index).reshape(*shape), reach)
         where = self._where(self._cut(rows, reach), self._cut(columns, reach))
         # What a pixel looks like depends on its own neighbours, one further away.
         features = torch.cat([self.law.seen(self._cut(code, reach + 1), place), where], dim=1) * within
         around = self._around(self._cut(code, self.law.radius))
-        return self._raw(self.stacks.at_last(features, within, *conditions)), around
+        return self._raw(cast(RasterNetwork, self.network).at_last(features, within, *conditions)), around
 
     def _cut(self, window: Tensor, radius: int) -> Tensor:
         """The window of a smaller radius: [n, r + 1, 2 r + 1] -> [n, radius + 1, 2 radius + 1]."""
@@ -223,7 +214,7 @@ class PixelCNN(GenerativeModel):
         return window[:, edge:, edge : 2 * self.radius + 1 - edge]
 
     def _where(self, row: Tensor, column: Tensor) -> Tensor:
-        """Where a pixel lies, and 1: row, column int64 [..., H, W] -> float32 [..., _PLACE, H, W]."""
+        """Where a pixel lies, and 1: row, column int64 [..., H, W] -> float32 [..., PLACE, H, W]."""
         down = row.float() * (2.0 / max(self.height - 1, 1)) - 1.0
         along = column.float() * (2.0 / max(self.columns - 1, 1)) - 1.0
         return torch.stack([down, along, down * down, along * along, torch.ones_like(down)], dim=-3)
@@ -239,7 +230,7 @@ class PixelCNN(GenerativeModel):
 
     def _raw(self, features: Tensor) -> Tensor:
         """[n, width, H, W] -> [n, H W, outputs]."""
-        raw: Tensor = self.to_law(functional.silu(self.head(features)))
+        raw: Tensor = self.to_law(self.head(features))
         return raw.flatten(2).transpose(1, 2)
 
 

@@ -17,7 +17,7 @@ from contract.randomness import Stream
 from contract.support import Column, Support
 from models.nets.gated import GatedStacks
 from models.nets.pixels import OUTSIDE, CopyMixture, LevelSoftmax
-from models.pixelcnn import PixelCNN
+from models.gated_pixelcnn import GatedPixelCNN
 from models.randomness import uniform
 from tests.models.supports import levels, pictures, table
 from training.export import export_model
@@ -37,10 +37,10 @@ def some(support: Support, n: int, seed: int = 0) -> Tensor:
     return colours[torch.randint(0, 6, (n, *support.shape[:2]), generator=generator)]
 
 
-def pixelcnn(support: Support, *, seed: int = 0, **hyper: Any) -> PixelCNN:
+def gated(support: Support, *, seed: int = 0, **hyper: Any) -> GatedPixelCNN:
     """Random weights all over."""
     torch.manual_seed(seed)
-    model = PixelCNN(support, **{**SMALL, **hyper})
+    model = GatedPixelCNN(support, **{**SMALL, **hyper})
     model.prepare(some(support, 20, seed))
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -52,9 +52,9 @@ def pixelcnn(support: Support, *, seed: int = 0, **hyper: Any) -> PixelCNN:
 
 @pytest.mark.parametrize("support", SUPPORTS, ids=NAMES)
 def test_a_pixel_sees_no_later_one_and_every_earlier_one_within_reach(support: Support) -> None:
-    model = pixelcnn(support)
+    model = gated(support)
     height, width = support.shape[:2]
-    size, field = height * width, model.stacks.radius
+    size, field = height * width, model.network.radius
     assert support.element is not None
     for x in some(support, 3, seed=1).float().reshape(3, size, -1):
         whole, around = model._whole(x.expand(size, -1, -1), ())
@@ -84,7 +84,7 @@ def test_the_window_of_a_pixel_gives_the_law_that_the_whole_picture_gives(data: 
     support = levels({1: 2, 2: 5, 3: 16, 4: 17}.get(count, 256), height, width, *channels)
     hyper = {"layers": data.draw(st.integers(1, 3)), "reach": data.draw(st.integers(1, 3))}
     labels = data.draw(st.sampled_from([(), ("cat", "dog")]))
-    model = pixelcnn(support, **hyper, copies=data.draw(st.integers(0, 6)), labels=labels)
+    model = gated(support, **hyper, copies=data.draw(st.integers(0, 6)), labels=labels)
     pixels = model._pixels(some(support, 3))
     given_ = (torch.tensor([0, 1, 2]),) if labels else ()
     whole, around = model._whole(pixels, given_)
@@ -118,7 +118,7 @@ def every_state(support: Support) -> Tensor:
     "support", [pictures(3, 3), levels(3, 2, 3), levels(3, 1, 2, 3), levels(17, 1, 2), levels(200, 2, 1)]
 )
 def test_probabilities_of_all_pictures_sum_to_one(support: Support) -> None:
-    total = pixelcnn(support).log_prob(every_state(support)).exp().sum()
+    total = gated(support).log_prob(every_state(support)).exp().sum()
     assert abs(total.item() - 1.0) < 1e-5
 
 
@@ -226,7 +226,7 @@ def test_colours_are_drawn_as_often_as_the_law_says(law: Any) -> None:
     assert stats.chisquare(counts[keep], expected[keep] * (counts[keep].sum() / expected[keep].sum())).pvalue > 1e-4
 
 
-def step_by_step(model: PixelCNN, seed: Tensor, row: Tensor, temperature: Tensor, *label: Tensor) -> Tensor:
+def step_by_step(model: GatedPixelCNN, seed: Tensor, row: Tensor, temperature: Tensor, *label: Tensor) -> Tensor:
     state = model.sample_init(seed, row)
     for t in range(model.sample_steps):
         state = model.sample_step(seed, row, torch.full_like(row, t), temperature, *label, *state)
@@ -237,7 +237,7 @@ def step_by_step(model: PixelCNN, seed: Tensor, row: Tensor, temperature: Tensor
 @pytest.mark.parametrize("labels", [(), ("cat", "dog")], ids=["no labels", "labels"])
 def test_the_steps_are_ancestral_sampling(support: Support, labels: tuple[str, ...]) -> None:
     # With the whole network run anew for every pixel.
-    model, n = pixelcnn(support, labels=labels), 12
+    model, n = gated(support, labels=labels), 12
     seed, row = torch.full((n,), 42), torch.arange(n)
     temperature = torch.linspace(0.5, 2.0, n).double()
     label = (torch.arange(n) % 3,) if labels else ()
@@ -255,7 +255,7 @@ def test_the_steps_are_ancestral_sampling(support: Support, labels: tuple[str, .
 
 
 def test_rows_at_different_pixels_share_a_batch() -> None:
-    model = pixelcnn(levels(256, 3, 3, 3))
+    model = gated(levels(256, 3, 3, 3))
     seed, row, warm = torch.full((4,), 5), torch.arange(4), torch.ones(4).double()
     together = step_by_step(model, seed, row, warm)
     state = list(model.sample_init(seed, row))
@@ -273,7 +273,7 @@ def test_rows_at_different_pixels_share_a_batch() -> None:
 
 @pytest.mark.parametrize("support", [pictures(3, 3), levels(256, 3, 3, 3)], ids=["binary", "colour"])
 def test_a_low_temperature_draws_the_likelier(support: Support) -> None:
-    model = pixelcnn(support)
+    model = gated(support)
     seed, row = torch.full((64,), 1), torch.arange(64)
     cold, warm = (step_by_step(model, seed, row, torch.full((64,), t).double()) for t in (0.05, 1.0))
     assert len(cold.unique(dim=0)) < len(warm.unique(dim=0)) / 2
@@ -285,12 +285,12 @@ def test_a_low_temperature_draws_the_likelier(support: Support) -> None:
 
 def test_the_palette_is_of_the_most_frequent_colours() -> None:
     x = torch.tensor([[9, 9, 9]] * 5 + [[0, 1, 2]] * 3 + [[250, 0, 0]] * 2 + [[7, 7, 7]], dtype=torch.uint8)
-    model = PixelCNN(levels(256, 1, 11, 3), **{**SMALL, "palette": 2})
+    model = GatedPixelCNN(levels(256, 1, 11, 3), **{**SMALL, "palette": 2})
     model.prepare(x[None, None])
     assert isinstance(model.law, CopyMixture)
     assert model.law.palette.tolist() == [[9, 9, 9], [0, 1, 2]]
     # Where there are fewer colours than places, the rest is nobody's.
-    wide = PixelCNN(levels(256, 1, 11, 3), **{**SMALL, "palette": 8})
+    wide = GatedPixelCNN(levels(256, 1, 11, 3), **{**SMALL, "palette": 8})
     wide.prepare(x[None, None])
     raw, around = wide._whole(wide._pixels(x[None, None]), ())
     logits = wide.law._parts(raw, around)[0]  # type: ignore[union-attr]
@@ -301,7 +301,7 @@ def test_the_palette_is_of_the_most_frequent_colours() -> None:
 
 def test_it_starts_from_the_shares_of_the_levels() -> None:
     x = torch.tensor([[[0, 1], [1, 1]]], dtype=torch.uint8).expand(50, 2, 2)
-    model = PixelCNN(pictures(2, 2), **SMALL)
+    model = GatedPixelCNN(pictures(2, 2), **SMALL)
     model.prepare(x)
     assert model.to_law.bias is not None
     assert torch.softmax(model.to_law.bias, dim=0)[1].item() == pytest.approx(0.75, abs=0.01)
@@ -312,7 +312,7 @@ def test_a_few_steps_teach_it_to_copy() -> None:
     # Pictures of one colour, each its own, none of them in the palette: only a copy can know it.
     torch.manual_seed(0)
     x = torch.randint(0, 256, (64, 1, 1, 3)).expand(-1, 4, 4, -1).to(torch.uint8)
-    model = PixelCNN(levels(256, 4, 4, 3), **{**SMALL, "palette": 0})
+    model = GatedPixelCNN(levels(256, 4, 4, 3), **{**SMALL, "palette": 0})
     model.prepare(x)
     seed = torch.zeros(64, dtype=torch.int64)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
@@ -326,8 +326,8 @@ def test_a_few_steps_teach_it_to_copy() -> None:
 
 
 class TestLabels:
-    def model(self) -> PixelCNN:
-        return pixelcnn(pictures(3, 3), labels=["cat", "dog"], label_dropout=0.25)
+    def model(self) -> GatedPixelCNN:
+        return gated(pictures(3, 3), labels=["cat", "dog"], label_dropout=0.25)
 
     def test_each_label_has_a_law_and_none_is_the_default(self) -> None:
         model = self.model()
@@ -343,8 +343,8 @@ class TestLabels:
     def test_training_withholds_the_label_of_some_rows(self) -> None:
         model = self.model()
         seen: list[Tensor] = []
-        assert model.stacks.first.labels is not None
-        model.stacks.first.labels.register_forward_hook(lambda module, given, result: seen.append(given[0]))
+        assert model.network.first.labels is not None
+        model.network.first.labels.register_forward_hook(lambda module, given, result: seen.append(given[0]))
         n = 4000
         label, address = torch.arange(n) % 2, torch.arange(n)
         model.losses(torch.zeros(n, 3, 3, dtype=torch.uint8), torch.zeros_like(address), address, label)
@@ -359,7 +359,7 @@ class TestLabels:
 
 @pytest.mark.slow
 def test_the_export_of_a_colour_picture_is_the_model() -> None:
-    model = pixelcnn(levels(256, 3, 4, 3), layers=1, labels=["cat", "dog"])
+    model = gated(levels(256, 3, 4, 3), layers=1, labels=["cat", "dog"])
     verified = verify_export(model, export_model(model), some(model.support, 64).numpy())
     assert set(verified.graphs) == {"log_prob", "sample_init", "sample_step", "sample_final"}
     assert all(graph.row_multiple == 1 for graph in verified.graphs.values())
@@ -376,7 +376,7 @@ def test_the_export_of_a_colour_picture_is_the_model() -> None:
 )
 def test_what_is_no_picture_is_refused(support: Support, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        PixelCNN(support)
+        GatedPixelCNN(support)
 
 
 @pytest.mark.parametrize(
@@ -392,4 +392,4 @@ def test_what_is_no_picture_is_refused(support: Support, words: str) -> None:
 )
 def test_what_makes_no_network_is_refused(hyper: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        PixelCNN(levels(256, 4, 4), **hyper)
+        GatedPixelCNN(levels(256, 4, 4), **hyper)
