@@ -166,7 +166,7 @@ class RasterModel(GenerativeModel):
         u = uniform_from(stream_state(addresses, Stream.STEP, t), self.law.uniforms)
         drawn = self.law.code(self.law.draw(raw[:, 0], around[:, 0], u, temperature.float()))  # [n]
         here = torch.arange(self.sample_steps, device=t.device) == t[:, None]  # [n, H W]
-        if isinstance(self.law, CopyMixture):
+        if isinstance(self.law, CopyMixture) and len(self.law.palette):
             places = torch.where(here, self.law.place(drawn)[:, None], places)
         return addresses, torch.where(here, drawn[:, None], pixels), places
 
