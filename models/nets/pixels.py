@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from models.nets.lanes import full_lanes, row_logsumexp, row_sum, softplus
 
-__all__ = ["OUTSIDE", "CopyMixture", "LevelSoftmax"]
+__all__ = ["OUTSIDE", "CopyMixture", "LevelSoftmax", "draw_from_softmax"]
 
 OUTSIDE = -1.0
 
@@ -122,7 +122,7 @@ class LevelSoftmax(_Coded):
         """raw [n, outputs], around is not looked at, u [n, uniforms], temperature [n] -> x [n, C]."""
         one_hot, drawn = raw[:, :0], []
         for c in range(self.channels):
-            drawn.append(_choose(self._logits(raw, one_hot, c) / temperature[:, None], u[:, c]).float())
+            drawn.append(draw_from_softmax(self._logits(raw, one_hot, c) / temperature[:, None], u[:, c]).float())
             one_hot = torch.cat([one_hot, self._one_hot(drawn[-1])], dim=1)
         return torch.stack(drawn, dim=1)
 
@@ -236,7 +236,7 @@ class CopyMixture(_Coded):
     def draw(self, raw: Tensor, around: Tensor, u: Tensor, temperature: Tensor) -> Tensor:
         """raw [n, outputs], around [n, copies], u [n, uniforms], temperature [n] -> x [n, C]."""
         logits, mean, log_scale, add = (part[:, 0] for part in self._parts(raw[:, None], around[:, None]))
-        chosen = _choose(logits / temperature[:, None], u[:, 0])  # [n]
+        chosen = draw_from_softmax(logits / temperature[:, None], u[:, 0])  # [n]
         m = chosen - (self.weights - self.components)
         here = (torch.arange(self.components, device=m.device) == m[:, None]).float()[..., None]  # [n, M, 1]
         mean, log_scale, add = ((part * here).sum(dim=1) for part in (mean, log_scale, add))
@@ -301,7 +301,7 @@ class CopyMixture(_Coded):
 
 
 
-def _choose(logits: Tensor, u: Tensor) -> Tensor:
+def draw_from_softmax(logits: Tensor, u: Tensor) -> Tensor:
     """Draw from a softmax: logits [n, d], u [n] -> int64 [n]."""
     mass = torch.exp(logits - logits.amax(dim=1, keepdim=True)).cumsum(dim=1)
     chosen = (mass <= u[:, None] * mass[:, -1:]).long().sum(dim=1)

@@ -25,11 +25,11 @@ from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, Losses
 from models.nets.convolutional import picture_shape, why_not_pictures
-from models.nets.labels import label_condition
+from models.nets.labels import label_condition, withheld_labels
 from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE
 from models.nets.pixels import OUTSIDE, CopyMixture, LevelSoftmax
-from models.randomness import address, stream_state, uniform, uniform_from
+from models.randomness import address, stream_state, uniform_from
 
 __all__ = ["PLACE", "RasterModel", "RasterNetwork"]
 
@@ -126,8 +126,7 @@ class RasterModel(GenerativeModel):
     def losses(self, x: Tensor, seed: Tensor, row: Tensor, *conditions: Tensor) -> Losses:
         """Mean negative log-likelihood of x [n, *shape], in nats. The label of some rows is withheld."""
         if conditions:
-            withheld = uniform(seed, row, Stream.INIT, dims=1)[:, 0] < self.label_dropout
-            conditions = (torch.where(withheld, len(self.labels), conditions[0]),)
+            conditions = (withheld_labels(conditions[0], seed, row, self.label_dropout, len(self.labels)),)
         loss = -self.log_prob(x, *conditions).mean()
         return Losses(total={"main": loss}, logged={"nll": loss.detach()})
 

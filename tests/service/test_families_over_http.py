@@ -14,7 +14,7 @@ import pytest
 from contract.capabilities import Capability
 from models.base import registry
 from runtime.loop import run_program
-from tests.families import TrainedFamily, all_trained, trained
+from tests.families import TrainedFamily, all_trained, every_state, trained
 from tests.service.server_process import serving
 
 FAMILIES = sorted(registry())
@@ -98,8 +98,7 @@ def test_an_enumerable_family_sums_to_one_over_http(client: httpx.Client) -> Non
         support = family.model.support
         if not support.discrete:
             continue
-        states = (np.arange(2**support.size)[:, None] >> np.arange(support.size)) & 1
-        answer = ask(client, "/log_prob", family, rows=states.reshape(-1, *support.shape).tolist()).json()
+        answer = ask(client, "/log_prob", family, rows=every_state(support).tolist()).json()
         total = np.exp(answer["log_prob"]).sum()
         if answer["kind"] == "lower_bound":  # on every state: no more than one in expectation
             assert 0.5 < total < 1.05
