@@ -109,7 +109,7 @@ class _Block(nn.Module):
 
 
 class _MaskedConvolution(nn.Module):
-    """A convolution that ends in the middle of its last row, unpadded: [n, inputs, H + r, W + 2 r] -> [n, outputs, H, W].
+    """A convolution that ends in the middle of its last row: [n, inputs, H + r, W + 2 r] -> [n, outputs, H, W].
 
     The rows of the square kernel below the middle are left out, for all their weights are masked.
     """

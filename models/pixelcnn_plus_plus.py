@@ -100,8 +100,8 @@ class _Streams(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Of every pixel: x [n, inputs, H, W], label int64 [n] -> [n, width, H, W]."""
-        u = self.above(functional.pad(x, (1, 1, 2, 0))[:, :, :-1])
-        h = self.row_above(functional.pad(x, (1, 1, 1, 0))[:, :, :-1])
+        u: Tensor = self.above(functional.pad(x, (1, 1, 2, 0))[:, :, :-1])
+        h: Tensor = self.row_above(functional.pad(x, (1, 1, 1, 0))[:, :, :-1])
         h = h + self.column_left(functional.pad(x, (1, 0, 1, 0))[..., :-1])
         for vertical, horizontal in zip(self.vertical, self.horizontal, strict=True):
             u = vertical(u, None, label)
@@ -112,8 +112,8 @@ class _Streams(nn.Module):
         """Of one pixel, as ``RasterNetwork`` says: [n, inputs, radius + 1, 2 radius + 1] -> [n, width, 1, 1]."""
         r = self.radius
         # The rows above are known r - 2 pixels around, the left r - 3; each block needs two of them.
-        u = self.above(window[:, :, :-1, 1:-1])
-        h = self.row_above(window[:, :, 2:-1, 2 : r + 2]) + self.column_left(window[:, :, 2:, 2:r])
+        u: Tensor = self.above(window[:, :, :-1, 1:-1])
+        h: Tensor = self.row_above(window[:, :, 2:-1, 2 : r + 2]) + self.column_left(window[:, :, 2:, 2:r])
         inside = inside[:, :, 2:, 2:-2]
         for vertical, horizontal in zip(self.vertical, self.horizontal, strict=True):
             middle = inside.shape[2] - 1  # the pixel's own column
@@ -138,9 +138,7 @@ class _Block(nn.Module):
             nn.init.zeros_(self.labels.weight)  # to begin with, a label says nothing
         self.dropout = dropout
 
-    def forward(
-        self, x: Tensor, other: Tensor | None, label: Tensor | None, inside: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, other: Tensor | None, label: Tensor | None, inside: Tensor | None = None) -> Tensor:
         """x [n, width, H, W], the other stream, label int64 [n] -> the next x; of a window if ``inside`` is given.
 
         Then x is [n, width, h, w], ``other`` [n, width, h - 1, ...] as far as the first convolution gets, and

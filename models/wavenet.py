@@ -89,7 +89,9 @@ class WaveNet(GenerativeModel):
         if min(width, skip, layers, stacks) < 1:
             raise ValueError("width, skip, layers and stacks are 1 or more")
         if 2 ** (layers - 1) >= self.length:
-            raise ValueError(f"layers: the last of {layers} looks {2 ** (layers - 1)} steps back, in {self.length} samples")
+            raise ValueError(
+                f"layers: the last of {layers} looks {2 ** (layers - 1)} steps back, in {self.length} samples"
+            )
         if not 0.0 <= label_dropout < 1.0:
             raise ValueError("label_dropout lies in [0, 1)")
         self.labels, self.label_dropout, self.width = tuple(labels), label_dropout, width
@@ -151,8 +153,8 @@ class WaveNet(GenerativeModel):
         levels = x.long()
         before = functional.pad(levels[:, :-1], (1, 0), value=self.levels)
         h = self.first(before)  # [n, T, width]
-        found = 0.0
-        for layer in self.layers:
+        found = h.new_zeros(1)
+        for layer in self._stack:
             past = functional.pad(h, (0, 0, layer.dilation, 0))[:, : self.length]
             h, skip = layer(h, past, *conditions)
             found = found + skip
@@ -187,8 +189,8 @@ class WaveNet(GenerativeModel):
         temperature, *conditions, addresses, rings, signal = rest
         before = signal.gather(1, (t - 1).clamp(min=0)[:, None])[:, 0]
         h = self.first(torch.where(t > 0, before, self.levels))  # [n, width]
-        found, written = 0.0, []
-        for layer, start in zip(self.layers, self.starts, strict=True):
+        found, written = h.new_zeros(1), []
+        for layer, start in zip(self._stack, self.starts, strict=True):
             ring = rings[:, start : start + layer.dilation]  # [n, d, width]
             here = torch.arange(layer.dilation) == (t % layer.dilation)[:, None]  # [n, d]
             place = (t % layer.dilation)[:, None, None].expand(-1, 1, self.width)
@@ -204,6 +206,10 @@ class WaveNet(GenerativeModel):
     def sample_final(self, *state: Tensor) -> Tensor:
         """The last state -> x uint8 [n, T]."""
         return state[2].to(torch.uint8)
+
+    @property
+    def _stack(self) -> list[_Layer]:
+        return list(self.layers)  # type: ignore[arg-type]
 
     def _logits(self, found: Tensor) -> Tensor:
         logits: Tensor = self.to_levels(functional.relu(self.head(functional.relu(found))))

@@ -300,7 +300,10 @@ MUTANTS = [
         "models/pixelcnn.py",
         "tests/models/test_pixelcnn.py",
         the_first_convolution_sees_its_own_pixel=("reach, sees_itself=False)", "reach, sees_itself=True)"),
-        blocks_of_a_window_are_not_zero_outside=("if inside is None else middle * inside", "if inside is None else middle"),
+        blocks_of_a_window_are_not_zero_outside=(
+            "if inside is None else middle * inside",
+            "if inside is None else middle",
+        ),
     ),
     *_in(
         "models/pixelcnn_plus_plus.py",
@@ -314,16 +317,31 @@ MUTANTS = [
     *_in(
         "models/wavenet.py",
         "tests/models/test_wavenet.py",
-        a_sample_is_seen_before_it_is_drawn=("before = functional.pad(levels[:, :-1], (1, 0)", "before = functional.pad(levels[:, 1:], (1, 0)"),
-        a_ring_is_a_place_too_short=("(t % layer.dilation)[:, None, None]", "((t + 1) % layer.dilation)[:, None, None]"),
-        the_last_layer_alone_is_heard=("            found = found + skip\n        logits = self._logits(found).double()", "            found = skip\n        logits = self._logits(found).double()"),
+        a_sample_is_seen_before_it_is_drawn=(
+            "before = functional.pad(levels[:, :-1], (1, 0)",
+            "before = functional.pad(levels[:, 1:], (1, 0)",
+        ),
+        a_ring_is_a_place_too_short=(
+            "(t % layer.dilation)[:, None, None]",
+            "((t + 1) % layer.dilation)[:, None, None]",
+        ),
+        the_last_layer_alone_is_heard=(
+            "            found = found + skip\n        logits = self._logits(found).double()",
+            "            found = skip\n        logits = self._logits(found).double()",
+        ),
     ),
     *_in(
         "training/data/series.py",
         "tests/training/test_series.py",
-        windows_leave_their_block=("range(begin, min(begin + block, last) - window + 1, stride)", "range(begin, min(begin + block, last), stride)"),
+        windows_leave_their_block=(
+            "range(begin, min(begin + block, last) - window + 1, stride)",
+            "range(begin, min(begin + block, last), stride)",
+        ),
         levels_are_rounded_to_the_nearest=("np.floor((values - low)", "np.round((values - low)"),
-        a_gap_is_passed_over=("np.flatnonzero(steps != spacings[counts.argmax()]) + 1", "np.flatnonzero(steps < 0) + 1"),
+        a_gap_is_passed_over=(
+            "np.flatnonzero(steps != spacings[counts.argmax()]) + 1",
+            "np.flatnonzero(steps < 0) + 1",
+        ),
     ),
     *_in(
         "training/folds.py",

@@ -228,7 +228,9 @@ class CopyMixture(_Coded):
             terms.append(torch.where(around == code[..., None], logits[..., : self.copies], _NEVER))
         if len(self.palette):
             place = self.place(code)
-            mine = logits.gather(2, (self.copies + place)[..., None])  # where there is none, another, which does not count
+            mine = logits.gather(
+                2, (self.copies + place)[..., None]
+            )  # where there is none, another, which does not count
             terms.append(torch.where((place < len(self.palette))[..., None], mine, _NEVER))
         terms.append(logits[..., -self.components :] + self._logistic(x, mean, log_scale, add).float())
         return _logsumexp(torch.cat(terms, dim=2)) - _logsumexp(logits)
@@ -298,7 +300,6 @@ class CopyMixture(_Coded):
         for i in range(c):
             centre = centre + add[..., c * (c - 1) // 2 + i] * before[i]
         return centre
-
 
 
 def draw_from_softmax(logits: Tensor, u: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from contract.randomness import Stream
 from contract.support import Column, Support
+from models.gated_pixelcnn import GatedPixelCNN
 from models.nets.gated import GatedStacks
 from models.nets.pixels import OUTSIDE, CopyMixture, LevelSoftmax
-from models.gated_pixelcnn import GatedPixelCNN
 from models.randomness import uniform
 from tests.models.supports import levels, pictures, table
 from training.export import export_model

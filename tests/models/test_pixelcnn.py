@@ -1,4 +1,4 @@
-"""PixelCNN and PixelCNN++: what a pixel sees, that the networks are the papers', and that a window gives the same law."""
+"""PixelCNN and PixelCNN++: what a pixel sees, the papers' networks, and the same law from a window."""
 
 from __future__ import annotations
 

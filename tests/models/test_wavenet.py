@@ -224,7 +224,12 @@ def test_what_is_no_signal_is_refused(support: Support, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("hyper", "words"),
-    [({"width": 0}, "width"), ({"stacks": 0}, "stacks"), ({"layers": 5}, "looks 16 steps back"), ({"label_dropout": 1.0}, "label")],
+    [
+        ({"width": 0}, "width"),
+        ({"stacks": 0}, "stacks"),
+        ({"layers": 5}, "looks 16 steps back"),
+        ({"label_dropout": 1.0}, "label"),
+    ],
 )
 def test_what_makes_no_network_is_refused(hyper: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):

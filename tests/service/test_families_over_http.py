@@ -65,6 +65,13 @@ def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFam
         assert answer.status_code == 200, answer.text
         # As numbers: a value that is not finite is written as a word.
         np.testing.assert_array_equal(np.array(answer.json()[name], dtype=np.float64), values, err_msg=path)
+        if path == "/log_prob":
+            parts = graphs(family, "log_prob", x=x)
+            assert ("trace" in parts) == (answer.json().get("trace") is not None)
+            if "trace" in parts:
+                trace = np.array(answer.json()["trace"])
+                np.testing.assert_array_equal(trace, parts["trace"])
+                np.testing.assert_allclose(trace.reshape(len(x), -1).sum(axis=1), values, rtol=1e-12)
         if path == "/encode":
             parts = graphs(family, "encode", x=x)
             assert ("scale" in parts) == (answer.json().get("scale") is not None)

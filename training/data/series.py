@@ -3,8 +3,9 @@
 A level l stands for the values from low + l w up to low + (l + 1) w, with w = (high - low) / levels; the last one holds
 ``high`` too. Rows are levels, and so is whatever a model of them says: its log-probability is of levels, not of values.
 
-Windows that overlap share samples, so that a fold of its own for each of them would test what was trained on. The series
-is therefore cut into blocks, no window leaves its block, and folds are dealt block by block (``training/folds.py``).
+Windows that overlap share samples, so that a fold of its own for each of them would test what was trained on. The
+series is therefore cut into blocks, no window leaves its block, and folds are dealt block by block
+(``training/folds.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gzip
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +102,15 @@ def _runs(path: Path, spec: SeriesData, times: NDArray[np.float64], lines: list[
     steps = np.diff(times)
     if (steps <= 0).any():
         at = int(np.argmax(steps <= 0)) + 1
-        raise DataError(f"{path}: line {lines[at]}, column {spec.timestamp!r}: expected a later time than the line before")
+        raise DataError(
+            f"{path}: line {lines[at]}, column {spec.timestamp!r}: expected a later time than the line before"
+        )
     if not len(steps):
         return [(0, len(times))]
     spacings, counts = np.unique(steps, return_counts=True)
     gaps = np.flatnonzero(steps != spacings[counts.argmax()]) + 1
     edges = [0, *gaps.tolist(), len(times)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _read(path: Path, spec: SeriesData) -> tuple[NDArray[np.float64], NDArray[np.float64], list[int]]:
