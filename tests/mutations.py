@@ -402,7 +402,10 @@ MUTANTS = [
     *_in(
         "training/data/dataset.py",
         "tests/training/test_folds.py",
-        labels_stay_behind=("self.labels[which])", "self.labels[: len(self.rows[which])])"),
+        labels_stay_behind=(
+            "None if part is None else part[which] for",
+            "None if part is None else part[: len(self.rows[which])] for",
+        ),
     ),
     *_in(
         "training/data/columns.py",
