@@ -40,6 +40,7 @@ __all__ = [
     "HasSample",
     "HasStepInpainter",
     "HasStepSampler",
+    "HasTrace",
     "HasValidationLoss",
     "Losses",
     "capabilities",
@@ -224,6 +225,20 @@ class HasFreeEnergy(Protocol):
 
     def log_prob_and_free_energy(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
         """x [n, *shape] in original units -> log-probability and free energy, float64 [n] each, in nats."""
+        ...
+
+
+@runtime_checkable
+class HasTrace(Protocol):
+    """Knows its log-probability as a sum over positions, each given the earlier ones: the sum comes with its terms."""
+
+    @property
+    def trace_shape(self) -> tuple[int, ...]:
+        """Shape of one row's terms."""
+        ...
+
+    def log_prob_and_trace(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """x [n, *shape] in original units -> log-probability float64 [n], terms float64 [n, *trace_shape], in nats."""
         ...
 
 

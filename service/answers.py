@@ -79,6 +79,8 @@ def log_prob_answer(
         body["bias"] = output.error.bias
     if "free_energy" in outputs:
         body["free_energy"] = outputs["free_energy"]
+    if "trace" in outputs:
+        body["trace"] = outputs["trace"]
     bits = bits_per_nat(model.manifest.support)
     if bits is not None:
         body["bits_per_dimension"] = values * bits

@@ -24,6 +24,7 @@ from rich.console import Console
 from torch import Tensor
 
 from contract.bundle import open_bundle
+from contract.support import Support
 from models.base import GenerativeModel, registry
 from runtime.model import LoadedModel, load_model
 from training.checkpoints import load_weights
@@ -33,7 +34,7 @@ from training.progress import Reporter
 from training.recipe import Recipe, build_model, load_recipe
 from training.train import prepare_data, train
 
-__all__ = ["RECIPES", "TrainedFamily", "all_trained", "kind_of", "trained"]
+__all__ = ["RECIPES", "TrainedFamily", "all_trained", "every_state", "kind_of", "trained"]
 
 RECIPES = Path(__file__).parent.parent / "recipes" / "contract"
 
@@ -119,6 +120,17 @@ def kind_of(name: str) -> str | None:
     recipe, _ = load_recipe(RECIPES / f"{name}.yaml")
     model: Any = build_model(recipe, prepare_data(recipe, _folder())[0].support)
     return str(model.log_prob_kind)
+
+
+def every_state(support: Support) -> NDArray[Any]:
+    """Every row of binary or ordinal elements, of at most 2^12: [m, *shape]; the first element changes fastest."""
+    assert support.element is not None
+    assert support.element.kind in ("binary", "ordinal")
+    levels = support.element.levels or 2
+    count = levels**support.size
+    assert count <= 2**12, "a contract recipe models at most 2^12 states"
+    states = np.arange(count)[:, None] // levels ** np.arange(support.size) % levels
+    return states.astype(support.dtype).reshape(-1, *support.shape)
 
 
 def _train(name: str) -> Recipe:

@@ -366,16 +366,16 @@ MUTANTS = [
         no_label_is_heard=("self.top(conditions[0])", "self.top(0 * conditions[0])"),
     ),
     *_in(
-        "models/pixelcnn.py",
-        _family("an_exact_law_integrates_or_sums_to_one", "pixelcnn"),
+        "models/nets/raster.py",
+        _family("an_exact_law_integrates_or_sums_to_one", "gated-pixelcnn"),
         a_pixel_is_seen_before_it_is_drawn=(
             "torch.cat([seen, where.expand(",
             "torch.cat([seen.roll(-1, 3), where.expand(",
         ),
     ),
     *_in(
-        "models/pixelcnn.py",
-        _family("draws_fall_where_the_law_puts_them", "pixelcnn"),
+        "models/nets/raster.py",
+        _family("draws_fall_where_the_law_puts_them", "gated-pixelcnn"),
         every_pixel_draws_the_same_number=(
             "stream_state(addresses, Stream.STEP, t)",
             "stream_state(addresses, Stream.STEP, 0 * t)",
@@ -383,22 +383,74 @@ MUTANTS = [
         a_window_ends_a_row_too_early=("(t // self.columns)[:, None, None]", "(t // self.columns - 1)[:, None, None]"),
     ),
     *_in(
-        "models/pixelcnn.py",
-        "tests/models/test_pixelcnn.py::test_the_window_of_a_pixel_gives_the_law_that_the_whole_picture_gives",
+        "models/nets/raster.py",
+        "tests/models/test_gated_pixelcnn.py::test_the_window_of_a_pixel_gives_the_law_that_the_whole_picture_gives",
         a_window_wraps_around_the_picture=("(columns >= 0) & (columns < self.columns)", "(columns < 10**6)"),
         features_of_a_window_are_not_zero_outside=("where], dim=1) * within", "where], dim=1)"),
     ),
     *_in(
-        "models/pixelcnn.py",
-        "tests/models/test_pixelcnn.py::TestLabels::test_training_withholds_the_label_of_some_rows",
+        "models/nets/labels.py",
+        "tests/models/test_gated_pixelcnn.py::TestLabels::test_training_withholds_the_label_of_some_rows",
         no_label_of_a_picture_is_withheld=(
-            "dims=1)[:, 0] < self.label_dropout",
-            "dims=1)[:, 0] < 0 * self.label_dropout",
+            "dims=1)[:, 0] < share",
+            "dims=1)[:, 0] < 0 * share",
         ),
     ),
     *_in(
-        "models/nets/gated.py",
+        "models/pixelcnn.py",
         "tests/models/test_pixelcnn.py",
+        the_first_convolution_sees_its_own_pixel=("reach, sees_itself=False)", "reach, sees_itself=True)"),
+        blocks_of_a_window_are_not_zero_outside=(
+            "if inside is None else middle * inside",
+            "if inside is None else middle",
+        ),
+    ),
+    *_in(
+        "models/pixelcnn_plus_plus.py",
+        "tests/models/test_pixelcnn.py",
+        the_row_of_the_pixel_is_taken_for_one_above=(
+            "self.above(functional.pad(x, (1, 1, 2, 0))[:, :, :-1])",
+            "self.above(functional.pad(x, (1, 1, 1, 0)))",
+        ),
+        the_two_streams_do_not_meet=("found + self.link(_celu(other))", "found + 0 * self.link(_celu(other))"),
+    ),
+    *_in(
+        "models/wavenet.py",
+        "tests/models/test_wavenet.py",
+        a_sample_is_seen_before_it_is_drawn=(
+            "before = functional.pad(levels[:, :-1], (1, 0)",
+            "before = functional.pad(levels[:, 1:], (1, 0)",
+        ),
+        a_ring_is_a_place_too_short=(
+            "(t % layer.dilation)[:, None, None]",
+            "((t + 1) % layer.dilation)[:, None, None]",
+        ),
+        the_last_layer_alone_is_heard=(
+            "            found = found + skip\n        logits = self._logits(found).double()",
+            "            found = skip\n        logits = self._logits(found).double()",
+        ),
+    ),
+    *_in(
+        "training/data/series.py",
+        "tests/training/test_series.py",
+        windows_leave_their_block=(
+            "range(begin, min(begin + block, last) - window + 1, stride)",
+            "range(begin, min(begin + block, last), stride)",
+        ),
+        levels_are_rounded_to_the_nearest=("np.floor((values - low)", "np.round((values - low)"),
+        a_gap_is_passed_over=(
+            "np.flatnonzero(steps != spacings[counts.argmax()]) + 1",
+            "np.flatnonzero(steps < 0) + 1",
+        ),
+    ),
+    *_in(
+        "training/folds.py",
+        "tests/training/test_series.py",
+        windows_are_dealt_one_by_one=("if fold.groups is not None:", "if fold.groups is None and False:"),
+    ),
+    *_in(
+        "models/nets/gated.py",
+        "tests/models/test_gated_pixelcnn.py",
         the_vertical_stack_sees_its_own_row=(
             "(self.reach, self.reach, self.reach, 0))[:, :, : height + self.reach - 1]",
             "(self.reach, self.reach, self.reach - 1, 0))[:, :, : height + self.reach - 1]",
@@ -412,7 +464,7 @@ MUTANTS = [
     ),
     *_in(
         "models/nets/pixels.py",
-        "tests/models/test_pixelcnn.py",
+        "tests/models/test_gated_pixelcnn.py",
         copies_from_beyond_the_edge=("torch.where(around >= 0, 0.0, _NEVER)", "torch.where(around >= 0, 0.0, 0.0)"),
         colours_of_the_palette_count_as_none=("[..., None], mine, _NEVER)", "[..., None], mine - 99.0, _NEVER)"),
         one_copy_counts_for_all=(
@@ -450,7 +502,10 @@ MUTANTS = [
     *_in(
         "training/data/dataset.py",
         "tests/training/test_folds.py",
-        labels_stay_behind=("self.labels[which])", "self.labels[: len(self.rows[which])])"),
+        labels_stay_behind=(
+            "None if part is None else part[which] for",
+            "None if part is None else part[: len(self.rows[which])] for",
+        ),
     ),
     *_in(
         "training/data/columns.py",

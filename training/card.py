@@ -9,6 +9,7 @@ from contract.conformal import false_alarm_interval, smallest_p_value
 from contract.manifest import Calibration, Metric, Provenance
 from contract.programs import Output, Program
 from training.recipe import Recipe
+from training.sections import SeriesData
 
 __all__ = ["figure", "write_card"]
 
@@ -124,10 +125,13 @@ def _anomalies(calibration: Calibration, law_rows: str | None) -> str:
 
 def _folds(recipe: Recipe, provenance: Provenance) -> str:
     repeats = {"together": "equal rows share a fold", "apart": "of equal rows each is dealt on its own"}
+    dealt = f"Disjoint, by a keyed hash of each row's bytes; {repeats[recipe.folds.repeats]}."
+    if isinstance(recipe.data, SeriesData):
+        dealt = "Disjoint, by a keyed hash of the number of each row's block of the series; blocks share no sample."
     lines = [
         "## Folds",
         "",
-        f"Disjoint, by a keyed hash of each row's bytes; {repeats[recipe.folds.repeats]}.",
+        dealt,
         "",
         "| fold | rows | what for | SHA-256 |",
         "|---|---|---|---|",

@@ -3,6 +3,8 @@
 Rows are ranked by a keyed hash of their bytes, and the folds are cut from that order. So a row's fold depends on the
 set of rows and on nothing else: not on their order in the file. Two equal rows never part, unless the recipe says that
 repeats are draws like any other; where repeats are many, only the latter makes the folds exchangeable row by row.
+Where rows come in groups that share data, such as overlapping windows of a series, whole groups are dealt, by a keyed
+hash of their numbers.
 """
 
 from __future__ import annotations
@@ -170,6 +172,8 @@ def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bo
 
 def _hashes(fold: Fold, plan: FoldPlan, purpose: int) -> NDArray[np.uint64]:
     key = (plan.key + purpose) % 2**53
+    if fold.groups is not None:
+        return row_hashes(fold.groups[:, None], key)
     return row_hashes(fold.rows, key, apart=plan.repeats == "apart", labels=fold.labels)
 
 

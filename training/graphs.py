@@ -28,6 +28,7 @@ from models.base import (
     HasSample,
     HasStepInpainter,
     HasStepSampler,
+    HasTrace,
     capabilities,
     has_bound,
 )
@@ -55,6 +56,13 @@ _FREE_ENERGY = Output(
     kind="statistic",
     units="nats",
     description="minus the logarithm of what is proportional to the probability: log_prob = -free_energy - log Z",
+)
+_TRACE = Output(
+    name="trace",
+    dtype="float64",
+    kind="statistic",
+    units="nats",
+    description="log-probability of each position given the earlier ones; they add up to log_prob",
 )
 _SCALE = {
     "name": "scale",
@@ -129,6 +137,8 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
         graphs["log_prob"] = GraphModule(
             model, "log_prob_and_free_energy", [x, *given], ["log_prob", _FREE_ENERGY.name]
         )
+    elif isinstance(model, HasTrace):
+        graphs["log_prob"] = GraphModule(model, "log_prob_and_trace", [x, *given], ["log_prob", _TRACE.name])
     elif "log_prob" in has:
         graphs["log_prob"] = GraphModule(model, "log_prob", [x, *given], ["log_prob"])
     if "encode" in has:
@@ -206,6 +216,8 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
             name="log_prob", dtype="float64", kind=model.log_prob_kind, units="nats", error=model.log_prob_error
         )
         beside = (_FREE_ENERGY,) if isinstance(model, HasFreeEnergy) else ()
+        if isinstance(model, HasTrace):
+            beside = (_TRACE.model_copy(update={"shape": model.trace_shape}),)
         programs["log_prob"] = Program(step="log_prob", inputs=(data, *given), outputs=(output, *beside))
     programs |= _partial_programs(model, data, addresses, sample)
     if "classify" in has:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,6 +20,7 @@ __all__ = [
     "NpzData",
     "ParquetData",
     "Part",
+    "SeriesData",
     "SklearnData",
     "TableData",
 ]
@@ -41,13 +43,19 @@ class SklearnData(Part):
     crop: tuple[int, int, int, int] | None = Field(
         default=None, description="Top, left, height and width of the window kept of each picture; digits only."
     )
+    levels: int | None = Field(
+        default=None, ge=2, le=17, description="Levels of a pixel, of which there are 17 as it comes; digits only."
+    )
+    signal: bool = Field(
+        default=False, description="Pixels of the window, line by line, as a signal [T] rather than a picture."
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
+        if self.set != "digits" and (self.crop is not None or self.levels is not None or self.signal):
+            raise ValueError("only the pictures of 'digits' have a crop, levels, and lines to make a signal of")
         if self.crop is None:
             return self
-        if self.set != "digits":
-            raise ValueError("only the pictures of 'digits' can be cropped")
         top, left, height, width = self.crop
         if min(top, left) < 0 or min(height, width) < 1 or top + height > 8 or left + width > 8:
             raise ValueError("the crop (top, left, height, width) must lie within 8 × 8 pixels")
@@ -61,7 +69,7 @@ class SklearnData(Part):
     @property
     def pictures(self) -> bool | None:
         """Whether rows are pictures; None where only the file says."""
-        return self.set == "digits"
+        return self.set == "digits" and not self.signal
 
 
 class MadeData(Part):
@@ -314,8 +322,42 @@ class NpzData(_Columns):
         return None
 
 
+class SeriesData(Part):
+    """A series in time: a CSV file with a line of names, a column of times and one of values."""
+
+    loader: Literal["series"]
+    file: RelativePath
+    timestamp: str = Field(default="timestamp", description="Column of times, in the form of ISO 8601.")
+    value: str = Field(default="value", description="Column of values.")
+    window: int = Field(ge=2, description="Samples of a row, T.")
+    stride: int = Field(ge=1, description="Samples from the start of a row to that of the next.")
+    block: int = Field(ge=2, description="Samples of a block; rows lie in one block, and folds are dealt by block.")
+    levels: int = Field(ge=2, le=256, description="Levels of a sample, of equal width between low and high.")
+    low: float = Field(description="The least value of the range; one beyond the range is an error.")
+    high: float = Field(description="The largest value of the range.")
+    description: Words
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError("low and high are finite, and low is the lower")
+        if self.block < self.window:
+            raise ValueError(f"a block of {self.block} samples holds no window of {self.window}")
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows come with labels."""
+        return False
+
+    @property
+    def pictures(self) -> bool | None:
+        """Whether rows are pictures."""
+        return False
+
+
 Data = Annotated[
-    SklearnData | MoonsData | MadeData | IdxData | FolderData | CsvData | ParquetData | NpzData,
+    SklearnData | MoonsData | MadeData | IdxData | FolderData | CsvData | ParquetData | NpzData | SeriesData,
     Field(discriminator="loader"),
 ]
 

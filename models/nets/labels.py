@@ -12,7 +12,9 @@ from contract.randomness import Stream
 from models.nets.lanes import row_logsumexp
 from models.randomness import uniform
 
-__all__ = ["LabelPrior", "label_condition", "log_posterior", "withheld"]
+__all__ = ["UNLABELLED", "LabelPrior", "label_condition", "log_posterior", "withheld"]
+
+UNLABELLED = "this model was trained without labels, and Bayes' rule needs a law of rows for each label"
 
 
 def label_condition(labels: Sequence[str], what: str = "picture") -> tuple[ProgramInput, ...]:

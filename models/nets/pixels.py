@@ -15,6 +15,7 @@ L being the logistic law of a level, discretised, with the tails in its ends (T.
 whose channels depend on each other in the same way). The first two are probabilities of exact colours, as in a pointer
 network (S. Merity et al., "Pointer Sentinel Mixture Models", 2016): drawn pictures repeat few colours, and a density
 around a colour would spend most of its mass beside it. Every component sums to 1 over all colours, and so does P.
+Without copies and palette it is the discretised logistic mixture of PixelCNN++ alone.
 
 Both say what of a pixel the network sees. Colours are compared by code, sum_c x_c L^(c-1), which is exact in single
 precision up to 2^24; ``OUTSIDE`` is the code beyond the picture's edge. The place of a colour in the palette takes one
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from models.nets.lanes import full_lanes, row_logsumexp, row_sum, softplus
 
-__all__ = ["OUTSIDE", "CopyMixture", "LevelSoftmax"]
+__all__ = ["OUTSIDE", "CopyMixture", "LevelSoftmax", "draw_from_softmax"]
 
 OUTSIDE = -1.0
 
@@ -60,6 +61,9 @@ class _Coded(nn.Module):
         whole = code.long()
         return torch.stack([whole // self.levels**c % self.levels for c in range(self.channels)], dim=-1).float()
 
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x * (2.0 / (self.levels - 1)) - 1.0  # to [-1, 1]
+
 
 class LevelSoftmax(_Coded):
     """Softmax over the levels of each channel, given the channels before it.
@@ -67,6 +71,7 @@ class LevelSoftmax(_Coded):
     Args:
         channels: C.
         levels: L.
+        intensities: whether the network sees of a pixel its levels as numbers from -1 to 1, rather than one-hot.
 
     Example:
         >>> law = LevelSoftmax(1, 2)
@@ -77,9 +82,10 @@ class LevelSoftmax(_Coded):
 
     radius = 0
 
-    def __init__(self, channels: int, levels: int):
+    def __init__(self, channels: int, levels: int, *, intensities: bool = False):
         super().__init__(channels, levels)
-        self.features = channels * levels
+        self.intensities = intensities
+        self.features = channels if intensities else channels * levels
         self.outputs = channels * levels
         self.uniforms = channels
         # One table for each pair of channels, from the earlier one's level to the later one's logits.
@@ -97,9 +103,10 @@ class LevelSoftmax(_Coded):
         return torch.zeros_like(code, dtype=torch.int64)
 
     def seen(self, code: Tensor, place: Tensor) -> Tensor:
-        """What the network sees, one-hot levels: codes [n, H + 1, W + 2], with a margin -> [n, features, H, W]."""
-        inner = code[:, 1:, 1:-1].clamp(min=0)
-        return self._one_hot(self.decode(inner)).flatten(3).permute(0, 3, 1, 2)
+        """What the network sees, levels: codes [n, H + 1, W + 2], with a margin -> [n, features, H, W]."""
+        levels = self.decode(code[:, 1:, 1:-1].clamp(min=0))
+        seen = self._scaled(levels) if self.intensities else self._one_hot(levels).flatten(3)
+        return seen.permute(0, 3, 1, 2)
 
     def log_prob(self, raw: Tensor, x: Tensor, around: Tensor) -> Tensor:
         """log P(x): raw [n, P, outputs], x [n, P, C], around is not looked at -> float64 [n, P]."""
@@ -115,7 +122,7 @@ class LevelSoftmax(_Coded):
         """raw [n, outputs], around is not looked at, u [n, uniforms], temperature [n] -> x [n, C]."""
         one_hot, drawn = raw[:, :0], []
         for c in range(self.channels):
-            drawn.append(_choose(self._logits(raw, one_hot, c) / temperature[:, None], u[:, c]).float())
+            drawn.append(draw_from_softmax(self._logits(raw, one_hot, c) / temperature[:, None], u[:, c]).float())
             one_hot = torch.cat([one_hot, self._one_hot(drawn[-1])], dim=1)
         return torch.stack(drawn, dim=1)
 
@@ -155,8 +162,9 @@ class CopyMixture(_Coded):
         self.radius, self.components = radius, components
         self.copies = 2 * radius * (radius + 1)
         self.register_buffer("palette", torch.full((palette, channels), _UNUSED))
-        self.embedding = nn.Embedding(palette + 1, _SEEN)  # the last is for colours that are not of the palette
-        self.features = channels + 4 + _SEEN
+        # The last is for colours that are not of the palette.
+        self.embedding = nn.Embedding(palette + 1, _SEEN) if palette else None
+        self.features = channels + (4 if radius else 0) + (_SEEN if palette else 0)
         self.weights = self.copies + palette + components
         # Of each component: mean and log-scale by channel, and what each channel adds to the means of later ones.
         self.pairs = channels * (channels - 1) // 2
@@ -186,6 +194,8 @@ class CopyMixture(_Coded):
 
     def place(self, code: Tensor) -> Tensor:
         """Place of each colour in the palette, or the number of places: codes [...] -> int64 [...]."""
+        if not len(self.palette):
+            return torch.zeros_like(code, dtype=torch.int64)
         places = torch.arange(len(self.palette), dtype=code.dtype, device=code.device) - len(self.palette)
         hit = (code[..., None] == self.code(self.palette)).to(code.dtype)  # of different colours: one at most
         return (hit @ places).long() + len(self.palette)
@@ -201,32 +211,35 @@ class CopyMixture(_Coded):
             [n, features, H, W].
         """
         here = code[:, 1:, 1:-1]
-        neighbours = (code[:, 1:, :-2], code[:, :-1, 1:-1], code[:, :-1, :-2], code[:, :-1, 2:])
-        equal = torch.stack([here == other for other in neighbours], dim=-1).float()
-        known: Tensor = self.embedding(place)
-        levels = self._scaled(self.decode(here.clamp(min=0)))
-        return torch.cat([levels, equal, known], dim=-1).permute(0, 3, 1, 2)
+        parts = [self._scaled(self.decode(here.clamp(min=0)))]
+        if self.copies:
+            neighbours = (code[:, 1:, :-2], code[:, :-1, 1:-1], code[:, :-1, :-2], code[:, :-1, 2:])
+            parts.append(torch.stack([here == other for other in neighbours], dim=-1).float())
+        if self.embedding is not None:
+            parts.append(self.embedding(place))
+        return torch.cat(parts, dim=-1).permute(0, 3, 1, 2)
 
     def log_prob(self, raw: Tensor, x: Tensor, around: Tensor) -> Tensor:
         """log P(x): raw [n, P, outputs], x [n, P, C], around [n, P, copies], codes -> float64 [n, P]."""
         logits, mean, log_scale, add = self._parts(raw, around)
         code = self.code(x)
-        copied = torch.where(around == code[..., None], logits[..., : self.copies], _NEVER)
-        place = self.place(code)
-        mine = logits.gather(2, (self.copies + place)[..., None])  # where there is none, another, which does not count
-        mine = torch.where((place < len(self.palette))[..., None], mine, _NEVER)
-        smooth = logits[..., -self.components :] + self._logistic(x, mean, log_scale, add).float()
-        return _logsumexp(torch.cat([copied, mine, smooth], dim=2)) - _logsumexp(logits)
+        terms = []
+        if self.copies:
+            terms.append(torch.where(around == code[..., None], logits[..., : self.copies], _NEVER))
+        if len(self.palette):
+            place = self.place(code)
+            mine = logits.gather(
+                2, (self.copies + place)[..., None]
+            )  # where there is none, another, which does not count
+            terms.append(torch.where((place < len(self.palette))[..., None], mine, _NEVER))
+        terms.append(logits[..., -self.components :] + self._logistic(x, mean, log_scale, add).float())
+        return _logsumexp(torch.cat(terms, dim=2)) - _logsumexp(logits)
 
     def draw(self, raw: Tensor, around: Tensor, u: Tensor, temperature: Tensor) -> Tensor:
         """raw [n, outputs], around [n, copies], u [n, uniforms], temperature [n] -> x [n, C]."""
         logits, mean, log_scale, add = (part[:, 0] for part in self._parts(raw[:, None], around[:, None]))
-        chosen = _choose(logits / temperature[:, None], u[:, 0])  # [n]
-        # The colour itself where it was known: at most one term of the sum is not 0.
-        known = torch.cat([around, self.code(self.palette).expand(around.shape[0], -1)], dim=1)
-        place = torch.arange(self.weights - self.components, device=chosen.device)
-        exact = self.decode(row_sum(torch.where(place == chosen[:, None], known, 0.0)))
-        m = chosen - len(place)
+        chosen = draw_from_softmax(logits / temperature[:, None], u[:, 0])  # [n]
+        m = chosen - (self.weights - self.components)
         here = (torch.arange(self.components, device=m.device) == m[:, None]).float()[..., None]  # [n, M, 1]
         mean, log_scale, add = ((part * here).sum(dim=1) for part in (mean, log_scale, add))
         inner = u[:, 1:].double() + 2.0**-25  # the middle of its cell: never 0 or 1
@@ -237,16 +250,24 @@ class CopyMixture(_Coded):
             centre = self._centre(mean, add, [self._scaled(level) for level in smooth], c)
             value = (centre.double() + 1.0) * (0.5 * (self.levels - 1)) + noise[:, c]
             smooth.append((value + 0.5).floor().clamp(0, self.levels - 1).float())
-        return torch.where((m < 0)[:, None], exact, torch.stack(smooth, dim=1))
+        drawn = torch.stack(smooth, dim=1)
+        if self.weights == self.components:
+            return drawn
+        # The colour itself where it was known: at most one term of the sum is not 0.
+        known = torch.cat([around, self.code(self.palette).expand(around.shape[0], -1)], dim=1)
+        place = torch.arange(known.shape[1], device=chosen.device)
+        exact = self.decode(row_sum(torch.where(place == chosen[:, None], known, 0.0)))
+        return torch.where((m < 0)[:, None], exact, drawn)
 
     def _parts(self, raw: Tensor, around: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits [n, P, weights], mean and log-scale [n, P, M, C], what channels add to later ones [n, P, M, pairs]."""
         logits, rest = raw[..., : self.weights], raw[..., self.weights :]
-        # What lies outside cannot be copied, and a palette may have fewer colours than places.
-        used = torch.where(self.palette[:, 0] >= 0, 0.0, _NEVER)
-        ahead = torch.where(around >= 0, 0.0, _NEVER)
-        others = used.new_zeros(*around.shape[:2], self.components)
-        logits = logits + torch.cat([ahead, used.expand(*around.shape[:2], -1), others], dim=2)
+        if self.weights > self.components:
+            # What lies outside cannot be copied, and a palette may have fewer colours than places.
+            used = torch.where(self.palette[:, 0] >= 0, 0.0, _NEVER)
+            ahead = torch.where(around >= 0, 0.0, _NEVER)
+            others = used.new_zeros(*around.shape[:2], self.components)
+            logits = logits + torch.cat([ahead, used.expand(*around.shape[:2], -1), others], dim=2)
         parts = rest.reshape(*rest.shape[:2], self.components, -1)
         mean, log_scale, add = torch.split(parts, [self.channels, self.channels, self.pairs], dim=-1)
         low, high = self.log_scales
@@ -280,11 +301,8 @@ class CopyMixture(_Coded):
             centre = centre + add[..., c * (c - 1) // 2 + i] * before[i]
         return centre
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x * (2.0 / (self.levels - 1)) - 1.0  # to [-1, 1]
 
-
-def _choose(logits: Tensor, u: Tensor) -> Tensor:
+def draw_from_softmax(logits: Tensor, u: Tensor) -> Tensor:
     """Draw from a softmax: logits [n, d], u [n] -> int64 [n]."""
     mass = torch.exp(logits - logits.amax(dim=1, keepdim=True)).cumsum(dim=1)
     chosen = (mass <= u[:, None] * mass[:, -1:]).long().sum(dim=1)

@@ -16,6 +16,7 @@ from service.api.schemas import (
     AskedAbout,
     Condition,
     Knobs,
+    Nested,
     Number,
     UsedCondition,
     Values,
@@ -75,6 +76,11 @@ class LogProbAnswer(AnswerHead):
         default=None,
         description="Of a model that knows its log-probability as -free_energy - log Z: one number a row, in nats, "
         "exact also where log Z is an estimate.",
+    )
+    trace: Nested | None = Field(
+        default=None,
+        description="Of a model of signals, whose log-probability is a sum over time: for each row the terms, each the "
+        "log-probability of a sample given the earlier ones, in nats; they add up to log_prob.",
     )
     bits_per_dimension: Values | None = Field(
         default=None,

@@ -25,7 +25,7 @@ from runtime.loop import run_program
 from runtime.model import LoadedModel, load_model
 from runtime.rows import Rows
 from runtime.verify import verify
-from tests.families import TrainedFamily, kind_of, trained
+from tests.families import TrainedFamily, every_state, kind_of, trained
 from training.graphs import model_graphs
 
 Array = NDArray[Any]
@@ -153,16 +153,13 @@ def _mixed(family: TrainedFamily) -> Law:
 
 def _states(family: TrainedFamily) -> Law:
     support = family.model.support
+    x = every_state(support)
     assert support.element is not None
-    assert support.element.kind == "binary"
-    assert support.size <= 12, "a contract recipe models at most 2^12 states"
-    weights = 1 << np.arange(support.size)
-    states = (np.arange(2**support.size)[:, None] & weights > 0).astype(support.dtype)
+    weights = (support.element.levels or 2) ** np.arange(support.size)
 
     def block_of(x: Array) -> NDArray[np.int64]:
         return x.reshape(len(x), -1).astype(np.int64) @ weights
 
-    x = states.reshape(-1, *support.shape)
     # A bound is all but the law itself once K is large.
     samples = LARGE_K if kind_of(family.name) == "lower_bound" else None
     values = run_program(family.served, "log_prob", {"x": x}, steps=samples)["log_prob"]
@@ -549,12 +546,7 @@ def test_calibration_scores_are_the_graphs_and_held_out_rows_keep_the_rate(famil
 @having("log_prob")
 def test_a_row_far_from_all_others_is_the_strangest(family: TrainedFamily) -> None:
     if family.model.support.discrete:
-        law = law_of(family.name)
-        least = np.argmin(law.log_prob)
-        x = (np.arange(2**family.model.support.size)[least] & (1 << np.arange(family.model.support.size)) > 0).astype(
-            family.model.support.dtype
-        )
-        x = x.reshape(1, *family.model.support.shape)
+        x = every_state(family.model.support)[[np.argmin(law_of(family.name).log_prob)]]
     else:
         # The continuous coordinates far away; all others as in some row.
         rows = family.folds.train.rows

@@ -14,7 +14,7 @@ import pytest
 from contract.capabilities import Capability
 from models.base import registry
 from runtime.loop import run_program
-from tests.families import TrainedFamily, all_trained, trained
+from tests.families import TrainedFamily, all_trained, every_state, trained
 from tests.service.server_process import serving
 
 FAMILIES = sorted(registry())
@@ -65,6 +65,13 @@ def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFam
         assert answer.status_code == 200, answer.text
         # As numbers: a value that is not finite is written as a word.
         np.testing.assert_array_equal(np.array(answer.json()[name], dtype=np.float64), values, err_msg=path)
+        if path == "/log_prob":
+            parts = graphs(family, "log_prob", x=x)
+            assert ("trace" in parts) == (answer.json().get("trace") is not None)
+            if "trace" in parts:
+                trace = np.array(answer.json()["trace"])
+                np.testing.assert_array_equal(trace, parts["trace"])
+                np.testing.assert_allclose(trace.reshape(len(x), -1).sum(axis=1), values, rtol=1e-12)
         if path == "/encode":
             parts = graphs(family, "encode", x=x)
             assert ("scale" in parts) == (answer.json().get("scale") is not None)
@@ -98,8 +105,7 @@ def test_an_enumerable_family_sums_to_one_over_http(client: httpx.Client) -> Non
         support = family.model.support
         if not support.discrete:
             continue
-        states = (np.arange(2**support.size)[:, None] >> np.arange(support.size)) & 1
-        answer = ask(client, "/log_prob", family, rows=states.reshape(-1, *support.shape).tolist()).json()
+        answer = ask(client, "/log_prob", family, rows=every_state(support).tolist()).json()
         total = np.exp(answer["log_prob"]).sum()
         if answer["kind"] == "lower_bound":  # on every state: no more than one in expectation
             assert 0.5 < total < 1.05

@@ -22,18 +22,26 @@ from training.train import prepare_data
 BUNDLES = ROOT / "bundles"
 FOLDERS = [BUNDLES / name / str(max(versions)) for name, versions in list_versions(BUNDLES).items()]
 NAMES = {"bike", "breast-cancer", "digits", "garments", "monsters", "moons", "moons-gaussian", "thyroid"}
-UNSHIPPED = {"glow-mnist", "rbm-digits", "realnvp-mnist"}  # minutes of training, on data that one brings
+# Recipes of minutes of training, on data that one brings, and the bundles that they make.
+UNSHIPPED = {
+    "digits-gated": "digits",
+    "glow-mnist": "glow-mnist",
+    "mixture-digits": "mixture-digits",
+    "rbm-digits": "rbm-digits",
+    "realnvp-mnist": "realnvp-mnist",
+    "taxi": "taxi",
+}
 
 
 def test_every_bundle_has_its_recipe_and_every_recipe_its_bundle_or_an_excuse() -> None:
     assert {folder.parent.name for folder in FOLDERS} == NAMES
-    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == NAMES | UNSHIPPED
+    assert {path.stem for path in (ROOT / "recipes").glob("*.yaml")} == NAMES | set(UNSHIPPED)
 
 
 @pytest.mark.parametrize("name", sorted(UNSHIPPED))
 def test_a_recipe_without_a_bundle_is_one_that_can_be_read(name: str) -> None:
     recipe, _ = load_recipe(ROOT / "recipes" / f"{name}.yaml")
-    assert recipe.name == name
+    assert recipe.name == UNSHIPPED[name]
     family_of(recipe)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from contract.support import Column, Support
 from training.data.dataset import Dataset, picture_support, resolution_of
-from training.sections import MoonsData
+from training.sections import MoonsData, SklearnData
 
 __all__ = ["breast_cancer", "digits", "moons"]
 
@@ -43,15 +43,26 @@ def breast_cancer() -> Dataset:
     return Dataset(values, support, _BREAST_CANCER, labels=bunch.target.astype(np.int64), label_names=names)
 
 
-def digits(crop: tuple[int, int, int, int] | None) -> Dataset:
-    """Grey pictures of handwritten digits, or the same window of each (top, left, height, width)."""
+def digits(spec: SklearnData) -> Dataset:
+    """Grey pictures of handwritten digits, or the same window of each; in fewer levels, or as signals, if told so."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    top, left, height, width = crop or (0, 0, 8, 8)
+    top, left, height, width = spec.crop or (0, 0, 8, 8)
     pictures = bunch.images[:, top : top + height, left : left + width].astype(np.uint8)
-    support = picture_support((height, width), levels=17)
-    words = _DIGITS if crop is None else f"{_DIGITS}; rows {top}–{top + height - 1}, columns {left}–{left + width - 1}"
+    words = _DIGITS
+    if spec.crop is not None:
+        words += f"; rows {top}–{top + height - 1}, columns {left}–{left + width - 1}"
+    levels = spec.levels or 17
+    if levels < 17:
+        pictures = (pictures.astype(np.int64) * levels // 17).astype(np.uint8)
+        words += f"; level l of 17 becomes level floor({levels} l / 17) of {levels}"
+    support = picture_support((height, width), levels=levels)
+    if spec.signal:
+        pictures = pictures.reshape(-1, height * width)
+        words += "; line by line, as a signal"
+        element = Column(name="level", kind="ordinal", base_measure="counting", levels=levels)
+        support = Support(shape=(height * width,), element=element)
     names = tuple(str(digit) for digit in range(10))
     rows = np.ascontiguousarray(pictures)
     return Dataset(rows, support, words, labels=bunch.target.astype(np.int64), label_names=names)

@@ -25,30 +25,36 @@ class Fold:
     Attributes:
         rows: [n, *shape] of the support's dtype.
         labels: positions in the data set's ``label_names``, int64 [n]; None for an unconditional model.
+        groups: rows of one number share a fold, int64 [n]; None where each row is dealt by its own bytes.
     """
 
     rows: Array
     labels: Labels | None = None
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if self.labels is not None and self.labels.shape != (len(self.rows),):
-            raise ValueError(f"{len(self.rows)} rows with labels of shape {self.labels.shape}")
+        for name in ("labels", "groups"):
+            given = getattr(self, name)
+            if given is not None and given.shape != (len(self.rows),):
+                raise ValueError(f"{len(self.rows)} rows with {name} of shape {given.shape}")
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, which: slice | Array) -> Fold:
-        """The rows at a slice, positions or a mask, with their labels."""
-        return Fold(self.rows[which], None if self.labels is None else self.labels[which])
+        """The rows at a slice, positions or a mask, with their labels and groups."""
+        labels, groups = (None if part is None else part[which] for part in (self.labels, self.groups))
+        return Fold(self.rows[which], labels, groups)
 
     def __add__(self, other: Fold) -> Fold:
-        """These rows, then the other's; both have labels or neither has."""
-        rows = np.concatenate([self.rows, other.rows])
-        if self.labels is None or other.labels is None:
-            if self.labels is not other.labels:
-                raise ValueError("rows with labels and rows without")
-            return Fold(rows)
-        return Fold(rows, np.concatenate([self.labels, other.labels]))
+        """These rows, then the other's; both have labels, or groups, or neither has."""
+        parts: list[NDArray[np.int64] | None] = []
+        for name in ("labels", "groups"):
+            one, two = getattr(self, name), getattr(other, name)
+            if (one is None) != (two is None):
+                raise ValueError(f"rows with {name} and rows without")
+            parts.append(None if one is None else np.concatenate([one, two]))
+        return Fold(np.concatenate([self.rows, other.rows]), *parts)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Dataset:
         test_labels: those of the official test split.
         label_names: what the labels are called, in the order of their numbers.
         left_out: columns of the file that are not modelled, and why.
+        groups: number of each row's group, int64 [n], where rows of a group share data and so a fold.
     """
 
     rows: Array
@@ -79,11 +86,12 @@ class Dataset:
     test_labels: Labels | None = None
     label_names: tuple[str, ...] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
 
     @property
     def fold(self) -> Fold:
-        """The rows that are there to be dealt, with their labels."""
-        return Fold(self.rows, self.labels)
+        """The rows that are there to be dealt, with their labels and groups."""
+        return Fold(self.rows, self.labels, self.groups)
 
     @property
     def test_fold(self) -> Fold | None:

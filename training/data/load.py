@@ -13,10 +13,21 @@ from training.data.dataset import Array, Dataset, data_digest
 from training.data.folder import picture_folder
 from training.data.idx import idx_pictures
 from training.data.npz import npz_arrays
+from training.data.series import series_windows
 from training.data.tables import table
 from training.errors import DataError
 from training.recipe import Recipe
-from training.sections import CsvData, FolderData, IdxData, MadeData, MoonsData, NpzData, ParquetData, SklearnData
+from training.sections import (
+    CsvData,
+    FolderData,
+    IdxData,
+    MadeData,
+    MoonsData,
+    NpzData,
+    ParquetData,
+    SeriesData,
+    SklearnData,
+)
 
 __all__ = ["load_data"]
 
@@ -35,7 +46,7 @@ def load_data(recipe: Recipe, root: Path) -> Dataset:
         case SklearnData(set="breast_cancer"):
             data = breast_cancer()
         case SklearnData():
-            data = digits(recipe.data.crop)
+            data = digits(recipe.data)
         case MoonsData():
             data = moons(recipe.data)
         case MadeData():
@@ -48,6 +59,8 @@ def load_data(recipe: Recipe, root: Path) -> Dataset:
             data = picture_folder(recipe.data, root)
         case CsvData() | ParquetData():
             data = table(recipe.data, root, recipe.ordinary)
+        case SeriesData():
+            data = series_windows(recipe.data, root)
         case NpzData():
             data = npz_arrays(recipe.data, root, recipe.ordinary)
     if recipe.ordinary is not None:
