@@ -33,6 +33,7 @@ from rich.console import Console
 
 from benchmarks.tools.density_plan import draws_for, ladders, plan_digest, training_section
 from benchmarks.tools.density_table import write_table
+from benchmarks.tools.lines import add_line, read_lines
 from benchmarks.tools.machine import ROOT
 from benchmarks.tools.rounded import SPLITS, Table, dequantised, read_table
 from contract.support import Column, Support
@@ -191,13 +192,6 @@ def _log_prob(model: Any, fold: Fold) -> NDArray[np.float64]:
     return torch.cat([model.log_prob(part) for part in parts]).double().numpy()
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """What was measured so far."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", default=Path(os.environ.get("NONESUCH_DATA", "data")))
@@ -237,7 +231,6 @@ def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     if missing := [name for name in sets if not (folder / f"{name}.npz").is_file()]:
         parser.error(f"{folder}: there is no {missing[0]}.npz; name the data folder, or set NONESUCH_DATA")
     torch.set_num_threads(options.threads)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     have = {(line["set"], line["seed"], line["family"], line["plan"]) for line in read_lines(options.out)}
     plans = {name: plan_digest(name, options.steps) for name in families}
     cells = [Cell(name, seed, kind) for name in sets for seed in seeds for kind in families]
@@ -254,8 +247,7 @@ def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
             except (TrainingError, TrainingInputError) as error:
                 reporter.line(f"{cell}: {error}")
                 continue
-            with options.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            add_line(options.out, line)
             value, error = line["test_log_prob"], line["standard_error_over_rows"]
             reporter.line(f"{cell}: {value:.3f} ± {error:.3f} over rows, {line['model']}, {line['seconds']:.0f} s")
 

@@ -57,6 +57,7 @@ class MixtureOfGaussians(GenerativeModel):
         starts: how often EM starts anew, each time from another k-means clustering.
         least_variance: what is added to each variance, in squared standard deviations of the column.
         max_iterations: of EM, from each start.
+        tolerance: EM has converged once an iteration adds less than this to the mean log-likelihood, in nats.
 
     Raises:
         ValueError: the support is not of that kind, or there is no component.
@@ -86,6 +87,7 @@ class MixtureOfGaussians(GenerativeModel):
         starts: int = 5,
         least_variance: float = 1e-4,
         max_iterations: int = 1000,
+        tolerance: float = 1e-3,
     ):
         super().__init__(support)
         if components < 1:
@@ -94,6 +96,7 @@ class MixtureOfGaussians(GenerativeModel):
         self.starts = starts
         self.least_variance = least_variance
         self.max_iterations = max_iterations
+        self.tolerance = tolerance
         d = support.size
         self.scaling = Standardise(d)
         # In standardised units: K standard normals, until they are fitted.
@@ -135,6 +138,7 @@ class MixtureOfGaussians(GenerativeModel):
             n_init=self.starts,
             reg_covar=self.least_variance,
             max_iter=self.max_iterations,
+            tol=self.tolerance,
             random_state=int(torch.randint(2**31 - 1, ())),
         )
         with warnings.catch_warnings():
