@@ -197,7 +197,9 @@ def _typical(lines: Sequence[Mapping[str, Any]], name: str) -> str:
     largest = [line["chosen"] for line in mine if line["n"] == max(line["n"] for line in mine)]
     words = {"bandwidth": "h = {:.3g} standard deviations", "k": "k = {:,.0f}"}
     found = [
-        text.format(float(np.median([each[key] for each in largest]))) for key, text in words.items() if key in largest[0]
+        text.format(float(np.median([each[key] for each in largest])))
+        for key, text in words.items()
+        if key in largest[0]
     ]
     return ", ".join(found) or "–"
 
