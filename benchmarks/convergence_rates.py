@@ -259,7 +259,7 @@ def draw_plot(path: Path, errors: Errors) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", default=",".join(ESTIMATES), help="some of them, separated by commas")
-    parser.add_argument("--most", type=int, default=SIZES[-1], help="largest n")
+    parser.add_argument("--most", type=int, default=SIZES[-1], help="largest n, of the page too")
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing new after this long")
     parser.add_argument("--out", type=Path, default=Path("runs") / "convergence-rates.jsonl", help="lines, added to")
@@ -287,7 +287,7 @@ def main() -> None:
             error, chosen = squared_error(name, draw(n, repetition))
             measured = {"family": name, "n": n, "repetition": repetition, "squared_error": error, "chosen": chosen}
             add_line(options.out, measured)
-    lines = read_lines(options.out)
+    lines = [line for line in read_lines(options.out) if line["n"] <= options.most]
     if not lines:
         parser.error(f"{options.out}: nothing was measured yet")
     errors = collect(lines)
