@@ -228,8 +228,9 @@ n drawn anew {resamples} times. It says how much the slope would vary with other
 infinity.
 
 What to make of the neighbours: n^-2/5 is the rate at a point, or over an interval in which the density is not small.
-Over the whole line the tails spoil it. Beyond the outermost rows the estimate falls like 1/x, with a mass of some k/n,
-and the k that suits the middle is too many there; so cross-validation takes fewer, and pays for it in the middle.
+Over the whole line the tails spoil it. Beyond the outermost rows the estimate falls like 1/x from a mass of some k/n,
+which adds about (k/n)² to the squared error; against a variance of about 1/k the best k is then of the order n^2/3
+rather than n^4/5, and the error of the order n^-1/3, like a histogram's.
 
 ## Errors
 

@@ -46,7 +46,7 @@ def rates_plot(
 
     Both axes are logarithmic; the power is a dashed line through the curve's last point.
     """
-    figure, axes = plt.subplots(figsize=(5.6, 3.8))
+    figure, axes = plt.subplots(figsize=(5.6, 4.0))
     for name, (points, power) in curves.items():
         x, y, errors = (list(part) for part in zip(*points, strict=True))
         drawn = axes.errorbar(x, y, yerr=errors, marker="o", markersize=3, linewidth=1.2, capsize=2, label=name)
@@ -56,7 +56,7 @@ def rates_plot(
     axes.set_yscale("log")
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
