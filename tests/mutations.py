@@ -37,6 +37,36 @@ def _family(test: str, family: str) -> str:
 
 
 MUTANTS = [
+    # -- results ----------------------------------------------------------------------------------------------------
+    *_in(
+        "training/results.py",
+        *(
+            f"tests/training/test_results.py::{test}"
+            for test in (
+                "test_what_is_not_alike_is_never_in_one_table",
+                "test_values_of_one_kind_are_sorted_best_first",
+                "test_published_values_stand_beside_their_own_kind_alone",
+                "test_equal_tensors_count_twice_in_one_graph_and_once_in_two",
+            )
+        ),
+        values_of_different_kinds_share_a_table=(
+            "return _Group(title, digest, metric.name, metric.units, metric.kind)",
+            'return _Group(title, digest, metric.name, metric.units, "exact")',
+        ),
+        values_of_different_test_rows_share_a_table=(
+            "return _Group(title, digest, metric.name,",
+            'return _Group(title, "0" * 64, metric.name,',
+        ),
+        the_worst_comes_first=("sign = 1.0 if group", "sign = -1.0 if group"),
+        published_values_of_any_kind_stand_beside=("if value.kind == group.kind", "if value.kind != ''"),
+        equal_layers_of_one_graph_count_once=("values.size] += 1", "values.size] = 1"),
+    ),
+    *_in(
+        "benchmarks/tools/rounded.py",
+        "tests/benchmarks/test_rounded.py",
+        noise_is_twice_as_wide_as_a_cell=("uniform(-0.5, 0.5,", "uniform(-1.0, 1.0,"),
+        the_resolution_is_the_mean_distance=("np.diff(places).min()", "np.diff(places).mean()"),
+    ),
     # -- the contract -----------------------------------------------------------------------------------------------
     *_in(
         "contract/conformal.py",
