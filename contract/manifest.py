@@ -109,12 +109,20 @@ class Calibration(Part):
 class Provenance(Part):
     """Where a bundle came from."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"training_seconds", "hardware"})
+
     recipe: str = Field(description="The recipe's text, as trained.")
     data: str = Field(description="The data set, in words, with its source.")
     data_sha256: Sha256
     folds: dict[str, Annotated[dict[str, int | str], Field(description="n and sha256 of the fold's rows")]]
     commit: str = Field(description="Commit of the source tree, or 'unknown'.")
     contains_training_rows: bool
+    training_seconds: float | None = Field(
+        default=None, ge=0, description="Time that the fit took, over every run that contributed."
+    )
+    hardware: str | None = Field(
+        default=None, description="What the fit ran on, in words: a kind of processor or GPU, never a machine's name."
+    )
 
 
 class Manifest(Part):

@@ -73,7 +73,11 @@ class Histogram(SizedByData, GenerativeModel):
     tail: Tensor
     scales: Tensor
 
-    refusals: ClassVar[dict[Capability, str]] = {}
+    refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: it knows no labels that a row could have",
+        "marginal": "a row has one column: with that left out, nothing is left to have a probability",
+        "inpaint": "a row has one column: with that left out, nothing is known, and a draw is one of /sample",
+    }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     code_description: ClassVar[str] = "probability integral transform F(x), a bijection of the line and (0, 1)"
     latent_parameters: ClassVar[tuple[ProgramInput, ...]] = ()

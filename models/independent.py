@@ -50,6 +50,7 @@ class Independent(GenerativeModel):
     """
 
     refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: it knows no labels that a row could have",
         "encode": "coordinates that are independent share nothing that a code could stand for; naive Bayes has labels",
         "decode": "there are no codes to give the rows of: coordinates that are independent share nothing",
         "latent": "there is no latent variable: each coordinate is drawn by itself",
@@ -76,6 +77,14 @@ class Independent(GenerativeModel):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats: x [n, *shape] -> float64 [n]."""
         return self.law.log_prob(x)[:, 0]
+
+    def marginal(self, x: Tensor, known: Tensor) -> Tensor:
+        """log p(known coordinates of x), exact, in nats: x, known bool [n, *shape] -> float64 [n]."""
+        return self.law.log_prob(x, known)[:, 0]
+
+    def inpaint(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+        """Draw what is not known of x [n, *shape]; known bool [n, *shape], addresses int64 [n]."""
+        return torch.where(known, x, self.sample(seed, row))
 
     def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw each coordinate by itself: seed, row int64 [n] -> x [n, *shape]."""

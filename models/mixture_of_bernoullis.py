@@ -45,7 +45,7 @@ from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
 from models.nets.inversion import invert_steps
-from models.nets.lanes import full_lanes, row_logsumexp
+from models.nets.lanes import full_lanes, row_logsumexp, row_sum, softplus
 from models.nets.levels import why_not_binary
 from models.randomness import uniform
 
@@ -77,6 +77,7 @@ class MixtureOfBernoullis(GenerativeModel):
     cumulative: Tensor
 
     refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: it knows no labels that a row could have",
         "latent": "a draw is a component and bits drawn given it, which no code with one base law stands for",
         "decode": "responsibilities say which component a row is of, and not which bits are on: many rows share a code",
     }
@@ -174,7 +175,34 @@ class MixtureOfBernoullis(GenerativeModel):
 
     def sample(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw a component by its weight, then each bit: seed, row int64 [n] -> x [n, *shape]."""
-        k = invert_steps(self.cumulative, uniform(seed, row, Stream.LATENT, dims=1)[:, 0].double())  # [n]
+        return self._row_of(invert_steps(self.cumulative, self._uniform(seed, row)), seed, row)
+
+    # -- rows of which a part is known -------------------------------------------------------------------------------
+
+    def marginal(self, x: Tensor, known: Tensor) -> Tensor:
+        """log p(known bits of x), exact, in nats: x, known bool [n, *shape] -> float64 [n]."""
+        return row_logsumexp(self._joint_of_known(x, known))
+
+    def inpaint(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+        """Draw what is not known of x given what is, a component first: x, known [n, *shape], addresses int64 [n]."""
+        joint = self._joint_of_known(x, known)
+        cumulative = full_lanes(torch.exp, joint - row_logsumexp(joint)[:, None]).cumsum(dim=1)
+        k = invert_steps(cumulative, self._uniform(seed, row))
+        return torch.where(known, x, self._row_of(k, seed, row))
+
+    def _joint_of_known(self, x: Tensor, known: Tensor) -> Tensor:
+        """log p(known bits of x, k): [n, *shape] -> [n, K]."""
+        there = known.reshape(-1, self.support.size).double()
+        bits = x.reshape(-1, self.support.size).double() * there
+        off = softplus(self.logits)  # -log p(a bit is 0 given k), [K, D]
+        log_weights = self.offsets + row_sum(off)
+        return functional.linear(bits, self.logits, log_weights) - functional.linear(there, off)
+
+    def _uniform(self, seed: Tensor, row: Tensor) -> Tensor:
+        return uniform(seed, row, Stream.LATENT, dims=1)[:, 0].double()  # [n]
+
+    def _row_of(self, k: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+        """A row of each component k int64 [n] -> x [n, *shape]."""
         chances = full_lanes(torch.sigmoid, self.logits.index_select(0, k))  # [n, D]
         drawn = uniform(seed, row, Stream.OBSERVATION, dims=self.support.size).double() < chances
         dtype = torch.uint8 if self.support.dtype == "uint8" else torch.float64

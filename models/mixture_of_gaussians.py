@@ -62,6 +62,7 @@ class MixtureOfGaussians(Dequantised, GenerativeModel):
         starts: how often EM starts anew, each time from another k-means clustering.
         least_variance: what is added to each variance, in squared standard deviations of the column.
         max_iterations: of EM, from each start.
+        tolerance: EM has converged once an iteration adds less than this to the mean log-likelihood, in nats.
         dequantise: whether rounded columns are dequantised, which makes log p a lower bound; else they are taken for
             continuous, and refused where rounding is coarse.
 
@@ -94,6 +95,7 @@ class MixtureOfGaussians(Dequantised, GenerativeModel):
         starts: int = 5,
         least_variance: float = 1e-4,
         max_iterations: int = 1000,
+        tolerance: float = 1e-3,
         dequantise: bool = False,
     ):
         super().__init__(support)
@@ -103,6 +105,7 @@ class MixtureOfGaussians(Dequantised, GenerativeModel):
         self.starts = starts
         self.least_variance = least_variance
         self.max_iterations = max_iterations
+        self.tolerance = tolerance
         d = support.size
         self.scaling = Standardise(d)
         self.cells = cells_of(support, dequantise=dequantise)
@@ -152,6 +155,7 @@ class MixtureOfGaussians(Dequantised, GenerativeModel):
             n_init=self.starts,
             reg_covar=self.least_variance,
             max_iter=self.max_iterations,
+            tol=self.tolerance,
             random_state=int(torch.randint(2**31 - 1, ())),
         )
         with warnings.catch_warnings():

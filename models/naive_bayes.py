@@ -22,7 +22,7 @@ Example:
     [0.287, 0.3241, 0.2315]
     >>> [round(p, 4) for p in model.log_prob(x, bright).exp().tolist()]
     [0.1111, 0.2222, 0.4444]
-    >>> [round(p, 4) for p in model.class_log_probs(x).exp()[2].tolist()]
+    >>> [round(p, 4) for p in model.classify(x).exp()[2].tolist()]
     [0.36, 0.64]
 """
 
@@ -128,7 +128,12 @@ class NaiveBayes(GenerativeModel):
         joint = self.law.log_prob(x) + self._weights(label)
         return full_lanes(torch.exp, joint - row_logsumexp(joint)[:, None])
 
-    def class_log_probs(self, x: Tensor) -> Tensor:
+    @property
+    def label_prior(self) -> tuple[float, ...]:
+        """Shares of the labels among the training rows."""
+        return tuple(self.log_shares.exp().tolist())
+
+    def classify(self, x: Tensor) -> Tensor:
         """log p(y given x) by Bayes' rule: x [n, *shape] -> float64 [n, K]."""
         joint = self.law.log_prob(x) + self.log_shares
         return joint - row_logsumexp(joint)[:, None]
@@ -137,7 +142,25 @@ class NaiveBayes(GenerativeModel):
         """Draw a label where none is given, then each coordinate: seed, row, label int64 [n] -> x [n, *shape]."""
         (label,) = rest
         drawn = invert_steps(self.cumulative, uniform(seed, row, Stream.LATENT, dims=1)[:, 0].double())
-        y = torch.where(label < len(self.labels), label, drawn)
+        return self._row_of(torch.where(label < len(self.labels), label, drawn), seed, row)
+
+    # -- rows of which a part is known -------------------------------------------------------------------------------
+
+    def marginal(self, x: Tensor, known: Tensor, *conditions: Tensor) -> Tensor:
+        """log p(known coordinates of x), exact, in nats: x, known bool [n, *shape], label int64 [n] -> float64 [n]."""
+        (label,) = conditions
+        return row_logsumexp(self.law.log_prob(x, known) + self._weights(label))
+
+    def inpaint(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor, *conditions: Tensor) -> Tensor:
+        """Draw what is not known of x [n, *shape] given what is, a label first; known bool, addresses int64 [n]."""
+        (label,) = conditions
+        joint = self.law.log_prob(x, known) + self._weights(label)
+        cumulative = full_lanes(torch.exp, joint - row_logsumexp(joint)[:, None]).cumsum(dim=1)
+        y = invert_steps(cumulative, uniform(seed, row, Stream.LATENT, dims=1)[:, 0].double())
+        return torch.where(known, x, self._row_of(y, seed, row))
+
+    def _row_of(self, y: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+        """A row of each label y int64 [n] -> x [n, *shape]."""
         values = self.law.quantile(uniform(seed, row, Stream.OBSERVATION, dims=self.support.size).double(), y)
         dtype = torch.uint8 if self.support.dtype == "uint8" else torch.float64
         return values.to(dtype).reshape(-1, *self.support.shape)

@@ -68,7 +68,9 @@ class Parametric(GenerativeModel):
         ValueError: the support is not of that kind, or a law is not one of the column's kind.
     """
 
-    refusals: ClassVar[dict[Capability, str]] = {}
+    refusals: ClassVar[dict[Capability, str]] = {
+        "classify": "one law describes all rows: it knows no labels that a row could have",
+    }
     log_prob_kind: ClassVar[NumberKind] = "exact"
     code_description: ClassVar[str] = (
         "probability integral transform, F(x) of each column; of a count the middle of its step, (F(x - 1) + F(x)) / 2"
@@ -148,6 +150,15 @@ class Parametric(GenerativeModel):
     def latent_log_prob(self, z: Tensor) -> Tensor:
         """0 where all of u is in (0, 1), else -inf: float64 [n, d] -> float64 [n]."""
         return uniform_log_prob(z)
+
+    def marginal(self, x: Tensor, known: Tensor) -> Tensor:
+        """log p(known columns of x), exact, in nats: x float64 [n, d], known bool [n, d] -> float64 [n]."""
+        terms = self._by_law("log_prob", x)
+        return row_sum(torch.where(known, terms, torch.zeros_like(terms)))
+
+    def inpaint(self, x: Tensor, known: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+        """Draw what is not known of x: x float64 [n, d], known bool [n, d], addresses int64 [n]."""
+        return torch.where(known, x, self.decode(self.latent(seed, row)))
 
     def _by_law(self, method: str, x: Tensor) -> Tensor:
         parts = [

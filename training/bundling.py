@@ -25,6 +25,7 @@ from training.data import Dataset
 from training.errors import TrainingError
 from training.export import Exported
 from training.folds import Folds
+from training.loop import FitReport
 from training.onnx_files import WEIGHTS
 from training.parity import Verified, graph_file
 from training.recipe import Recipe
@@ -62,8 +63,10 @@ class Parts:
     provenance: Provenance
 
 
-def provenance_of(recipe_text: str, model: GenerativeModel, data: Dataset, folds: Folds) -> Provenance:
-    """Where a bundle comes from."""
+def provenance_of(
+    recipe_text: str, model: GenerativeModel, data: Dataset, folds: Folds, fit: FitReport | None = None
+) -> Provenance:
+    """Where a bundle comes from; without the fit's report, how long it took is not said."""
     return Provenance(
         recipe=recipe_text,
         data="; ".join([data.description, *(f"column {name!r} {why}" for name, why in data.left_out.items())]),
@@ -71,6 +74,8 @@ def provenance_of(recipe_text: str, model: GenerativeModel, data: Dataset, folds
         folds=folds.provenance(),
         commit=_commit(),
         contains_training_rows=model.contains_training_rows,
+        training_seconds=round(fit.seconds, 3) if fit is not None else None,
+        hardware=fit.hardware if fit is not None else None,
     )
 
 

@@ -35,6 +35,7 @@ from training.adapter import BEST, Adapter, Batch, epoch_seed
 from training.checkpoints import load_weights, save_weights, write_whole
 from training.data import Fold
 from training.errors import DataError, TrainingError
+from training.hardware import hardware
 from training.progress import Bar, Reporter
 from training.recipe import Training
 
@@ -60,6 +61,7 @@ class FitReport:
             log-probability in nats, else the sum of its losses.
         seconds: time spent fitting, over every run that contributed.
         resumed_at: epochs that an earlier, interrupted run had done; 0 if there was none.
+        hardware: what it ran on, in words; of several runs, the last.
     """
 
     epochs: int = 0
@@ -69,6 +71,7 @@ class FitReport:
     validation: float | None = None
     seconds: float = 0.0
     resumed_at: int = 0
+    hardware: str | None = None
 
 
 def fit_model(
@@ -103,6 +106,7 @@ def fit_model(
         load_weights(model, folder / WEIGHTS)
         return FitReport(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
     started = time.monotonic()
+    where = hardware() if isinstance(model, HasLosses) else hardware(gpu=False)
     rows = torch.from_numpy(train.rows)
     try:
         model.prepare(rows)
@@ -122,6 +126,7 @@ def fit_model(
     if processes.rank() == 0:
         if isinstance(model, HasFinish):
             report = replace(report, seconds=report.seconds + _finish(model, reporter, label))
+        report = replace(report, hardware=where)
         save_weights(model, folder / WEIGHTS)
         write_whole(folder / REPORT, (json.dumps(asdict(report), indent=1) + "\n").encode())
     processes.wait()

@@ -112,7 +112,7 @@ def train(
         verified=verify_export(model, exported, folds.test.rows[:64], law=law),
         law=str(law.words) if law is not None else None,
         law_rows=law_rows(recipe, folds),
-        provenance=provenance_of(text, model, data, folds),
+        provenance=provenance_of(text, model, data, folds, fit),
     )
     draft = draft_bundle(parts, run / "draft", provisional)
     scores = None

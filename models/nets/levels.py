@@ -88,12 +88,15 @@ class IndependentLevels(nn.Module):
         self.log_table.copy_(table.log())
         self.cumulative.copy_(table.cumsum(dim=2))
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x given k): x [n, *shape] -> float64 [n, K]."""
+    def log_prob(self, x: Tensor, known: Tensor | None = None) -> Tensor:
+        """log p(x given k), or of the coordinates that are known: x, known bool [n, *shape] -> float64 [n, K]."""
         flat = x.reshape(-1, self.dims).long() + self.values * torch.arange(self.dims)  # [n, D]
         table = self.log_table.reshape(self.classes, self.dims * self.values)
         terms = table.index_select(1, flat.reshape(-1)).reshape(self.classes, -1, self.dims)  # [K, n, D]
-        return row_sum(terms.permute(1, 0, 2))
+        terms = terms.permute(1, 0, 2)
+        if known is not None:
+            terms = torch.where(known.reshape(-1, 1, self.dims), terms, torch.zeros_like(terms))
+        return row_sum(terms)
 
     def quantile(self, u: Tensor, of: Tensor) -> Tensor:
         """The values at u float64 [n, D] in class int64 [n]: int64 [n, D]."""

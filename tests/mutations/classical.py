@@ -1,4 +1,4 @@
-"""Deliberate errors in the classical families, part of the table in ``tests/mutations.py``."""
+"""Deliberate errors in the classical families, by file and test."""
 
 from __future__ import annotations
 

@@ -1,0 +1,75 @@
+"""Deliberate errors in the contract."""
+
+from __future__ import annotations
+
+from tests.mutations.mutant import family_test, mutants_of
+
+__all__ = ["CONTRACT"]
+
+CONTRACT = [
+    *mutants_of(
+        "contract/conformal.py",
+        "tests/contract/test_conformal.py",
+        p_value_does_not_count_the_row_itself=(
+            "return 1 + len(calibration) - np.searchsorted",
+            "return len(calibration) - np.searchsorted",
+        ),
+        p_value_ignores_ties=('side="left"', 'side="right"'),
+        p_value_is_divided_by_n=(
+            "ranks(calibration, scores) / (len(calibration) + 1)",
+            "ranks(calibration, scores) / len(calibration)",
+        ),
+        alarm_rank_is_one_too_high=("alpha * (n + 1) + _RANK_SLACK", "alpha * (n + 1) + 1"),
+        alarm_rank_falls_to_a_rounding_error=("alpha * (n + 1) + _RANK_SLACK", "alpha * (n + 1)"),
+        false_alarm_interval_is_of_another_beta_law=("terms = np.arange(k, n + 1)", "terms = np.arange(k + 1, n + 1)"),
+    ),
+    *mutants_of(
+        "contract/support.py",
+        "tests/contract/test_support.py",
+        missing_values_are_taken_everywhere=(
+            "return good | np.isnan(values) if self.missing_allowed else good",
+            "return good | np.isnan(values)",
+        ),
+        positive_columns_take_zero=("good = finite & (values > 0)", "good = finite & (values >= 0)"),
+        ordinal_columns_take_a_level_too_many=(
+            "top = (self.levels or len(self.categories or ())) - 1",
+            "top = self.levels or len(self.categories or ())",
+        ),
+        records_may_hold_other_columns=(
+            "if len(record) > len(names) or any(name not in names for name in record):",
+            "if len(record) > len(names) + 9:",
+        ),
+    ),
+    *mutants_of(
+        "contract/digest.py",
+        "tests/contract/test_digest.py",
+        program_digest_ignores_the_weights=("+ ([manifest.weights] if manifest.weights else [])", "+ []"),
+        program_digest_moves_with_the_title=(
+            '"program": program.model_dump(mode="json"),',
+            '"program": program.model_dump(mode="json"), "title": manifest.title,',
+        ),
+    ),
+    *mutants_of(
+        "contract/bundle.py",
+        "tests/contract/test_bundle.py",
+        links_in_a_bundle_are_followed=("if entry.is_symlink() or not entry.is_file():", "if not entry.is_file():"),
+        hashes_are_not_compared=(" or sha256(data) != entry_of.sha256:", ":"),
+        pickles_are_read=("np.load(file, allow_pickle=False)", "np.load(file, allow_pickle=True)"),
+    ),
+    *mutants_of(
+        "contract/randomness.py",
+        "tests/models/test_statistics_of_draws.py",
+        "tests/models/test_randomness.py",
+        numpy_ignores_the_seed=("link(link(link(0, seed, key), row, key)", "link(link(link(0, 0, key), row, key)"),
+        numpy_ignores_the_stream=(
+            "np.asarray(t, dtype=np.int64) * 8 + int(stream)",
+            "np.asarray(t, dtype=np.int64) * 8",
+        ),
+        the_key_is_regular=("KEY = 0xC58EFD154CE32F6D", "KEY = 0x0000000000000001"),
+    ),
+    *mutants_of(
+        "contract/conformal.py",
+        family_test("p_values_are_super_uniform", "gaussian"),
+        p_values_are_shifted=("return 1 + len(calibration) -", "return len(calibration) -"),
+    ),
+]

@@ -1,0 +1,115 @@
+"""Deliberate errors in training and benchmarks."""
+
+from __future__ import annotations
+
+from tests.mutations.mutant import family_test, mutants_of
+
+__all__ = ["TRAINING"]
+
+TRAINING = [
+    *mutants_of(
+        "training/results.py",
+        *(
+            f"tests/training/test_results.py::{test}"
+            for test in (
+                "test_what_is_not_alike_is_never_in_one_table",
+                "test_values_of_one_kind_are_sorted_best_first",
+                "test_of_bits_per_dimension_less_is_better",
+                "test_published_values_stand_beside_their_own_kind_alone",
+                "test_equal_tensors_count_twice_in_one_graph_and_once_in_two",
+            )
+        ),
+        values_of_different_kinds_share_a_table=(
+            "return _Group(title, digest, metric.name, metric.units, metric.kind)",
+            'return _Group(title, digest, metric.name, metric.units, "exact")',
+        ),
+        values_of_different_test_rows_share_a_table=(
+            "return _Group(title, digest, metric.name,",
+            'return _Group(title, "0" * 64, metric.name,',
+        ),
+        the_worst_comes_first=("sign = 1.0 if group", "sign = -1.0 if group"),
+        published_values_of_any_kind_stand_beside=("if value.kind == group.kind", "if value.kind != ''"),
+        equal_layers_of_one_graph_count_once=("values.size] += 1", "values.size] = 1"),
+    ),
+    *mutants_of(
+        "benchmarks/tools/rounded.py",
+        "tests/benchmarks/test_rounded.py",
+        noise_is_twice_as_wide_as_a_cell=("uniform(-0.5, 0.5,", "uniform(-1.0, 1.0,"),
+        the_resolution_is_the_mean_distance=("np.diff(places).min()", "np.diff(places).mean()"),
+    ),
+    *mutants_of(
+        "training/evaluate.py",
+        "tests/service/test_rbm_over_http.py::test_the_figures_carry_the_shared_error",
+        a_shared_error_is_left_out=("math.hypot(_standard_error(values), shared)", "_standard_error(values)"),
+    ),
+    *mutants_of(
+        "training/loop.py",
+        "tests/training/test_finish.py",
+        what_is_found_last_is_not_saved=(
+            "        if isinstance(model, HasFinish):\n            report = replace(",
+            "        if isinstance(model, HasFinish) and (folder / WEIGHTS).exists():\n            report = replace(",
+        ),
+    ),
+    *mutants_of(
+        "training/adapter.py",
+        "tests/training/test_finish.py",
+        a_family_s_own_validation_loss_is_not_asked=(
+            "if isinstance(model, HasValidationLoss):",
+            "if not isinstance(model, GenerativeModel):",
+        ),
+    ),
+    *mutants_of(
+        "training/data/series.py",
+        "tests/training/test_series.py",
+        windows_leave_their_block=(
+            "range(begin, min(begin + block, last) - window + 1, stride)",
+            "range(begin, min(begin + block, last), stride)",
+        ),
+        levels_are_rounded_to_the_nearest=("np.floor((values - low)", "np.round((values - low)"),
+        a_gap_is_passed_over=(
+            "np.flatnonzero(steps != spacings[counts.argmax()]) + 1",
+            "np.flatnonzero(steps < 0) + 1",
+        ),
+    ),
+    *mutants_of(
+        "training/folds.py",
+        "tests/training/test_series.py",
+        windows_are_dealt_one_by_one=("if fold.groups is not None:", "if fold.groups is None and False:"),
+    ),
+    *mutants_of(
+        "training/adapter.py",
+        family_test("the_best_weights_are_the_ones_that_ship", "realnvp"),
+        the_last_weights_are_kept=("if value < progress.best:", "if value == value:"),
+    ),
+    *mutants_of(
+        "training/adapter.py",
+        "tests/training/test_distributed.py::test_two_processes_take_the_steps_of_one",
+        a_process_weighs_its_part_as_the_whole=("flat * share if share else", "flat if share else"),
+        a_stand_in_counts=("flat * share if share else torch.zeros_like(flat)", "flat * max(share, 0.1)"),
+    ),
+    *mutants_of(
+        "training/adapter.py",
+        "tests/training/test_loop.py",
+        pictures_are_turned_upside_down=("x.flip(2), x)", "x.flip(1), x)"),
+    ),
+    *mutants_of(
+        "training/data/dataset.py",
+        "tests/training/test_folds.py",
+        labels_stay_behind=(
+            "None if part is None else part[which] for",
+            "None if part is None else part[: len(self.rows[which])] for",
+        ),
+    ),
+    *mutants_of(
+        "training/data/columns.py",
+        "tests/training/data/test_tables.py",
+        any_value_is_taken=(
+            "np.append(good, column.missing_allowed)",
+            "np.append(good | True, column.missing_allowed)",
+        ),
+        categories_follow_the_file=(
+            "return sorted(raw.words[word] for word in words)",
+            "return [raw.words[word] for word in words]",
+        ),
+    ),
+]
