@@ -193,7 +193,7 @@ class Bursts:
     def _run_group(self, group: _Group, wanted: list[_Waiting]) -> None:
         session = group.session
         feeds = wanted[0].env
-        started = self._clock()
+        started = session.clock()
         try:
             if len(wanted) > 1:
                 feeds = {name: np.concatenate([waiting.env[name] for waiting in wanted]) for name in session.inputs}
@@ -202,7 +202,7 @@ class Bursts:
             for waiting in wanted:
                 waiting.reply.set_exception(error)
             return
-        seconds = self._clock() - started
+        seconds = session.clock() - started
         rows = sum(waiting.n for waiting in wanted)
         group.cost.observe(rows, seconds)
         if self._observe is not None:

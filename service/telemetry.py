@@ -66,7 +66,11 @@ class Metrics:
             "nonesuch_batch_rows", "Rows in one run of a graph.", ["model"], buckets=ROWS, registry=self.registry
         )
         self._run = Histogram(
-            "nonesuch_run_seconds", "Time of one run of a graph.", ["model"], buckets=SECONDS, registry=self.registry
+            "nonesuch_run_seconds",
+            "Processor time of one run of a graph; on a GPU, the time that passed.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self._told = Counter(
             "nonesuch_key_rows", "Rows answered, by the name of the key.", ["key"], registry=self.registry
