@@ -30,6 +30,7 @@ from torch import nn
 from contract.support import Support
 from models.base import register
 from models.nets.gated import GatedStacks
+from models.nets.labels import BayesClassifier
 from models.nets.pixels import CopyMixture, LevelSoftmax
 from models.nets.raster import PLACE, RasterModel
 
@@ -39,7 +40,7 @@ _FEW_LEVELS = 16  # up to so many, a softmax
 
 
 @register("gated-pixelcnn")
-class GatedPixelCNN(RasterModel):
+class GatedPixelCNN(BayesClassifier, RasterModel):
     """Gated PixelCNN of pictures in black and white, grey or colour.
 
     Args:

@@ -1,8 +1,9 @@
 """Glow: a flow over pictures with learnt mixtures of the channels.
 
-    log p(v) = log N(f(v); 0, I) + log |det df/dv|
+    log p(x) >= E log p(v),    log p(v) = log N(f(v); 0, I) + log |det df/dv|
 
-f works in several scales, each a squeeze of 2 x 2 pixels into channels and then K steps of flow, each of which is
+for values v of the levels x. f works in several scales, each a squeeze of 2 x 2 pixels into channels and then K steps
+of flow, each of which is
 
     actnorm           y_c = (x_c + b_c) exp(l_c)                      log |det| = H W sum_c l_c
     1 x 1 convolution y = P L (U + diag(d)) x at every pixel          log |det| = H W sum_c log |d_c|
@@ -42,11 +43,12 @@ from contract.capabilities import Capability
 from contract.programs import ProgramInput
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import Losses, register
+from models.base import register
 from models.nets.convolutional import picture_shape
 from models.nets.labels import label_condition, withheld
 from models.nets.lanes import row_sum
 from models.nets.picture_flow import ChannelCoupling, Multiscale, PictureFlow, Preprocess, Shape, Squeeze, last_layer
+from models.protocols import Losses
 from models.randomness import uniform
 
 __all__ = ["ActNorm", "Glow", "InvertibleConvolution"]

@@ -32,10 +32,11 @@ from contract.capabilities import Capability, NumberKind
 from contract.programs import Filling, ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses, register
+from models.base import GenerativeModel, register
 from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE, bernoulli_log_prob
 from models.nets.masked import MaskedLinear
+from models.protocols import Losses
 from models.randomness import address, stream_state, uniform_from
 
 __all__ = ["MADE"]

@@ -28,10 +28,13 @@ Example:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from contract.capabilities import Capability
 from contract.support import Support
 from models.base import register
 from models.nets.pixels import LevelSoftmax
@@ -51,6 +54,11 @@ class PixelCNN(RasterModel):
         reach: pixels that the first convolution sees above and on either side; 3 is the paper's.
         head: channels between the features and the softmax.
     """
+
+    refusals: ClassVar[dict[Capability, str]] = {
+        **RasterModel.refusals,
+        "classify": "one law describes all pictures: it knows no labels that a picture could have",
+    }
 
     def __init__(self, support: Support, *, width: int = 64, blocks: int = 7, reach: int = 3, head: int = 64):
         super().__init__(support)

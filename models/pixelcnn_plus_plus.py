@@ -1,5 +1,6 @@
 """PixelCNN++: pictures drawn pixel by pixel, each pixel from a mixture of discretised logistic laws.
 
+    log p(x) = sum_t log P(x_t given x_1 ... x_(t-1)),    t in raster order
     P(x) = sum_m w_m prod_c [ sigmoid((x_c + 1/2 - mu_mc) / s_mc) - sigmoid((x_c - 1/2 - mu_mc) / s_mc) ]
     mu_mc = m_mc + sum_(b<c) a_mcb x_b
 
@@ -38,6 +39,7 @@ from torch.nn import functional
 
 from contract.support import Support
 from models.base import register
+from models.nets.labels import BayesClassifier
 from models.nets.pixels import CopyMixture
 from models.nets.raster import PLACE, RasterModel
 
@@ -45,7 +47,7 @@ __all__ = ["PixelCNNPlusPlus"]
 
 
 @register("pixelcnn-plus-plus")
-class PixelCNNPlusPlus(RasterModel):
+class PixelCNNPlusPlus(BayesClassifier, RasterModel):
     """PixelCNN++ of pictures in black and white, grey or colour, at one resolution.
 
     Args:

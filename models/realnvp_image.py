@@ -1,8 +1,9 @@
 """RealNVP for pictures: a multiscale flow of affine couplings over dequantised levels.
 
-    log p(v) = log N(f(v); 0, I) + log |det df/dv|,    f a composition of couplings y = v exp(s) + t
+    log p(x) >= E log p(v),    log p(v) = log N(f(v); 0, I) + log |det df/dv|
 
-where s and t of some pixels or channels are functions of the others (L. Dinh, J. Sohl-Dickstein and S. Bengio,
+for values v of the levels x, with f a composition of couplings y = v exp(s) + t, where
+s and t of some pixels or channels are functions of the others (L. Dinh, J. Sohl-Dickstein and S. Bengio,
 "Density estimation using Real NVP", 2016). What makes of it a bound on the probability of a picture, and what a code
 is, stands in ``models/nets/picture_flow.py``.
 

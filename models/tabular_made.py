@@ -44,10 +44,11 @@ from contract.capabilities import Capability, NumberKind
 from contract.programs import ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Column, Support
-from models.base import GenerativeModel, Losses, register
+from models.base import GenerativeModel, register
 from models.nets.columns import NumberScales
 from models.nets.lanes import full_lanes, row_logsumexp, row_sum
 from models.nets.masked import MaskedLinear
+from models.protocols import Losses
 from models.randomness import bits, state
 
 __all__ = ["TabularMADE"]

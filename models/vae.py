@@ -42,7 +42,7 @@ from contract.capabilities import Capability
 from contract.programs import ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses, register
+from models.base import GenerativeModel, register
 from models.nets.convolutional import (
     PictureDecoder,
     PictureEncoder,
@@ -55,6 +55,7 @@ from models.nets.labels import label_condition, withheld
 from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE, bernoulli_log_prob, standard_normal
 from models.nets.prior import FlowPrior
+from models.protocols import Losses
 from models.randomness import normal, uniform
 
 __all__ = ["OBSERVATION_NOISE", "VAE"]

@@ -39,18 +39,19 @@ from contract.capabilities import Capability, NumberKind
 from contract.programs import Filling, ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses, register
-from models.nets.labels import UNLABELLED, LabelPrior, label_condition, log_posterior, withheld
+from models.base import GenerativeModel, register
+from models.nets.labels import BayesClassifier, LabelPrior, label_condition, withheld
 from models.nets.lanes import row_logsumexp, row_sum
 from models.nets.laws import TEMPERATURE
 from models.nets.pixels import draw_from_softmax
+from models.protocols import Losses
 from models.randomness import address, stream_state, uniform_from
 
 __all__ = ["WaveNet"]
 
 
 @register("wavenet")
-class WaveNet(GenerativeModel):
+class WaveNet(BayesClassifier, GenerativeModel):
     """WaveNet of signals of T samples in 2 to 256 levels.
 
     Args:
@@ -129,21 +130,6 @@ class WaveNet(GenerativeModel):
         """The label, if there are labels; one more than the last is the null value."""
         return label_condition(self.labels, "signal")
 
-    @property
-    def lacks(self) -> dict[Capability, str]:
-        """Without labels there is none to name."""
-        return {} if self.labels else {"classify": UNLABELLED}
-
-    @property
-    def label_prior(self) -> tuple[float, ...]:
-        """Shares of the labels among the training rows."""
-        return () if self.prior is None else self.prior.shares
-
-    def prepare_labels(self, labels: Tensor) -> None:
-        """Count the labels int64 [n]."""
-        assert self.prior is not None
-        self.prior.fit(labels)
-
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Start near the shares of the levels in x [n, T], whatever came before."""
@@ -179,11 +165,6 @@ class WaveNet(GenerativeModel):
         logits = self._logits(found).double()  # [n, T, levels]
         trace = logits.gather(2, levels[..., None])[..., 0] - row_logsumexp(logits)
         return row_sum(trace), trace
-
-    def classify(self, x: Tensor) -> Tensor:
-        """log p(label given x) by Bayes' rule, exact: x [n, T] -> float64 [n, labels]."""
-        assert self.prior is not None
-        return log_posterior(self.log_prob, x, self.prior.log_prob)
 
     # -- sampling, sample by sample ----------------------------------------------------------------------------------
 

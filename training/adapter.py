@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from contract.randomness import Stream
-from models.base import GenerativeModel, HasValidationLoss
+from models.base import GenerativeModel
+from models.protocols import HasValidationLoss
 from models.randomness import uniform
 from training import processes
 from training.checkpoints import save_weights

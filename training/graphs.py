@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from contract.capabilities import Capability
 from contract.programs import KNOWN, NEXT, DType, Output, OutputError, Program, ProgramInput, State, Steps
-from models.base import (
-    GenerativeModel,
+from models.base import GenerativeModel, capabilities, has_bound
+from models.nets.importance import ACCUMULATORS, ImportanceBound
+from models.protocols import (
     HasBound,
     HasClassify,
     HasCode,
@@ -29,10 +30,7 @@ from models.base import (
     HasStepInpainter,
     HasStepSampler,
     HasTrace,
-    capabilities,
-    has_bound,
 )
-from models.nets.importance import ACCUMULATORS, ImportanceBound
 from runtime.rows import Rows
 
 __all__ = ["GraphModule", "answers_in_torch", "model_graphs", "model_programs", "score_graph"]

@@ -29,7 +29,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.base import GenerativeModel, HasFinish, HasFit, HasLongFit, HasLosses
+from models.base import GenerativeModel
+from models.protocols import HasFinish, HasFit, HasLongFit, HasLosses
 from training import processes
 from training.adapter import BEST, Adapter, Batch, epoch_seed
 from training.checkpoints import load_weights, save_weights, write_whole

@@ -12,7 +12,8 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from contract.support import Support
-from models.base import GenerativeModel, HasFit, HasLosses, capabilities, family
+from models.base import GenerativeModel, capabilities, family
+from models.protocols import HasFit, HasLosses
 from training.errors import RecipeError
 from training.sections import Data, Part
 

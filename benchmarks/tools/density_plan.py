@@ -11,7 +11,8 @@ import json
 import math
 from typing import Any
 
-from models.base import HasLosses, family
+from models.base import family
+from models.protocols import HasLosses
 
 __all__ = ["BATCH", "draws_for", "ladders", "plan_digest", "training_section"]
 

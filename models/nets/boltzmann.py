@@ -33,8 +33,9 @@ from contract.capabilities import NumberKind
 from contract.programs import Filling, OutputError, ProgramInput, State, Steps
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses
+from models.base import GenerativeModel
 from models.nets.lanes import full_lanes
+from models.protocols import Losses
 from models.randomness import address, stream_state, uniform_from
 
 __all__ = ["EXACT", "LONGEST_CHAIN", "SMALL", "Gradient", "RestrictedBoltzmannMachine", "sigmoid"]

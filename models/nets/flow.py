@@ -16,11 +16,12 @@ from torch import Tensor
 from contract.capabilities import Capability
 from contract.programs import ProgramInput
 from contract.support import Support
-from models.base import GenerativeModel, Losses
+from models.base import GenerativeModel
 from models.nets.dequantise import Dequantised, cells_of
 from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
 from models.nets.tabular import why_not_continuous
 from models.nets.transforms import LogColumns, Standardise, Transform, Whiten, forward_through, inverse_through
+from models.protocols import Losses
 
 __all__ = ["Preprocess", "TabularFlow"]
 

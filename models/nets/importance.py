@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from contract.programs import State
-from models.base import HasBound
 from models.nets.lanes import full_lanes
+from models.protocols import HasBound
 
 __all__ = ["ACCUMULATORS", "ImportanceBound"]
 

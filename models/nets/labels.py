@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from contract.capabilities import Capability
 from contract.programs import ProgramInput
 from contract.randomness import Stream
 from models.nets.lanes import row_logsumexp
+from models.protocols import HasLogProb
 from models.randomness import uniform
 
-__all__ = ["UNLABELLED", "LabelPrior", "label_condition", "log_posterior", "withheld"]
-
-UNLABELLED = "this model was trained without labels, and Bayes' rule needs a law of rows for each label"
+__all__ = ["BayesClassifier", "LabelPrior", "label_condition", "log_posterior", "withheld"]
 
 
 def label_condition(labels: Sequence[str], what: str = "picture") -> tuple[ProgramInput, ...]:
@@ -111,3 +112,36 @@ def log_posterior(log_prob: Callable[[Tensor, Tensor], Tensor], x: Tensor, log_p
     labels = torch.arange(count, device=x.device).expand(x.shape[0], -1).reshape(-1)  # [n L]
     joint = log_prior + log_prob(rows, labels).reshape(-1, count)
     return joint - row_logsumexp(joint)[:, None]
+
+
+class BayesClassifier:
+    """Names the label of a row by Bayes' rule; mixed into families with an exact law of rows given a label.
+
+    Attributes:
+        labels: the classes that the model is conditional on; none for an unconditional one.
+        prior: shares of the labels among the training rows, where there are labels.
+    """
+
+    labels: tuple[str, ...]
+    prior: LabelPrior | None
+
+    @property
+    def lacks(self) -> dict[Capability, str]:
+        """Without labels there is none to name."""
+        why = "this model was trained without labels, and Bayes' rule needs a law of rows for each label"
+        return {} if self.labels else {"classify": why}
+
+    @property
+    def label_prior(self) -> tuple[float, ...]:
+        """Shares of the labels among the training rows."""
+        return () if self.prior is None else self.prior.shares
+
+    def prepare_labels(self, labels: Tensor) -> None:
+        """Count the labels int64 [n]."""
+        assert self.prior is not None
+        self.prior.fit(labels)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """log p(label given x), exact: x [n, *shape] -> float64 [n, labels]."""
+        assert self.prior is not None
+        return log_posterior(cast(HasLogProb, self).log_prob, x, self.prior.log_prob)

@@ -27,11 +27,12 @@ from contract.capabilities import Capability
 from contract.programs import ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses
+from models.base import GenerativeModel
 from models.nets.convolutional import channels_first, channels_last, why_not_pictures
 from models.nets.lanes import full_lanes, row_sum
 from models.nets.laws import TEMPERATURE, standard_normal, standard_normal_log_prob
 from models.nets.transforms import Transform, forward_through, inverse_through
+from models.protocols import Losses
 from models.randomness import uniform
 
 __all__ = ["ChannelCoupling", "Levels", "Multiscale", "PictureFlow", "Preprocess", "Shape", "Squeeze", "last_layer"]

@@ -23,12 +23,13 @@ from contract.capabilities import Capability, NumberKind
 from contract.programs import Filling, ProgramInput, State
 from contract.randomness import Stream
 from contract.support import Support
-from models.base import GenerativeModel, Losses
+from models.base import GenerativeModel
 from models.nets.convolutional import picture_shape, why_not_pictures
-from models.nets.labels import UNLABELLED, LabelPrior, label_condition, log_posterior, withheld
+from models.nets.labels import LabelPrior, label_condition, withheld
 from models.nets.lanes import row_sum
 from models.nets.laws import TEMPERATURE
 from models.nets.pixels import OUTSIDE, CopyMixture, LevelSoftmax
+from models.protocols import Losses
 from models.randomness import address, stream_state, uniform_from
 
 __all__ = ["PLACE", "RasterModel", "RasterNetwork"]
@@ -120,21 +121,6 @@ class RasterModel(GenerativeModel):
         """The label, if there are labels; one more than the last is the null value."""
         return label_condition(self.labels)
 
-    @property
-    def lacks(self) -> dict[Capability, str]:
-        """Without labels there is none to name."""
-        return {} if self.labels else {"classify": UNLABELLED}
-
-    @property
-    def label_prior(self) -> tuple[float, ...]:
-        """Shares of the labels among the training rows."""
-        return () if self.prior is None else self.prior.shares
-
-    def prepare_labels(self, labels: Tensor) -> None:
-        """Count the labels int64 [n]."""
-        assert self.prior is not None
-        self.prior.fit(labels)
-
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Start from shares of levels or colours in x [n, *shape], whatever the pixels around."""
@@ -153,11 +139,6 @@ class RasterModel(GenerativeModel):
         pixels = self._pixels(x)
         raw, around = self._whole(pixels, conditions)
         return row_sum(self.law.log_prob(raw, pixels, around))
-
-    def classify(self, x: Tensor) -> Tensor:
-        """log p(label given x) by Bayes' rule, exact: x [n, *shape] -> float64 [n, labels]."""
-        assert self.prior is not None
-        return log_posterior(self.log_prob, x, self.prior.log_prob)
 
     # -- sampling, pixel by pixel ----------------------------------------------------------------------------------
 

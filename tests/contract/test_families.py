@@ -20,7 +20,8 @@ from scipy import stats
 from contract.bundle import open_bundle
 from contract.capabilities import CAPABILITIES, Capability
 from contract.conformal import alarm_rank, p_values
-from models.base import HasFinish, HasFit, HasLosses, HasSample, capabilities, registry
+from models.base import capabilities, registry
+from models.protocols import HasFinish, HasFit, HasLosses, HasSample
 from runtime.loop import run_program
 from runtime.model import LoadedModel, load_model
 from runtime.rows import Rows
@@ -382,6 +383,7 @@ def test_torch_and_the_graphs_agree(family: TrainedFamily) -> None:
     inputs: dict[str, Array] = {"seed": seed, "row": row, "x": family.folds.test.rows[-50:]}
     if "latent" in manifest.capabilities:
         inputs["z"] = ask(family.served, "latent", seed=seed, row=row)["z"]
+    inputs["known"] = np.random.default_rng(0).random((50, *family.model.known_shape)) < 0.5
     for capability in capabilities(family.model):
         program, parity = manifest.capabilities[capability], manifest.parity[capability]
         asked = {part.name: inputs[part.name] for part in program.inputs if part.name in inputs}

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from contract.support import Support
-from models.base import GenerativeModel, HasFinish, HasValidationLoss, Losses
+from models.base import GenerativeModel
+from models.protocols import HasFinish, HasValidationLoss, Losses
 from models.rbm import RBM
 from tests.models.supports import pictures, table
 from training import loop

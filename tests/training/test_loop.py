@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from contract.support import Column, Support
-from models.base import GenerativeModel, Losses
+from models.base import GenerativeModel
+from models.protocols import Losses
 from training import loop
 from training.adapter import Adapter
 from training.data import Fold

@@ -69,7 +69,7 @@ def test_every_recipe_here_names_a_family_that_takes_its_sections(path: Path) ->
         ),
         (
             {"data": {"loader": "sklearn", "set": "breast_cancer", "crop": [0, 0, 1, 1]}},
-            "data.sklearn: only the pictures of 'digits' can be cropped",
+            "data.sklearn: only the pictures of 'digits' have a crop, levels, and lines to make a signal of",
         ),
         ({"binarise": {"seed": 0}}, "binarise: only pictures have intensities"),
         ({"data": UNLABELLED, "ordinary": "7"}, "ordinary: the section data names no labels"),

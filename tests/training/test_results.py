@@ -51,7 +51,7 @@ def tables(page: str) -> list[list[str]]:
     for block in page.split("\n\n"):
         lines = block.splitlines()
         if lines and lines[0].startswith("| family "):
-            found.append([line.split(" | ")[1].removesuffix(" 1") for line in lines[2:]])
+            found.append([line.split(" | ")[1].rsplit(" ", 1)[0] for line in lines[2:]])
     return found
 
 
@@ -197,7 +197,7 @@ def test_evaluate_table_writes_a_page_of_folders(
     assert value_with_error(metric.value, metric.standard_error) in text
     assert "(results-tabular.md)" in text
     assert "convergence-rates.md" not in text
-    assert any(names == ["moons", "moons-gaussian"] for names in tables(text))
+    assert any(sorted(set(names)) == ["moons", "moons-gaussian"] for names in tables(text))
     assert str(out) in capsys.readouterr().out.replace("\n", "")
 
 
