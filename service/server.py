@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from contract.capabilities import CAPABILITIES
-from service.allocator import give_back_large_blocks
+from service.allocator import share_one_heap
 from service.api.fast import FastPath
 from service.api.health import refusals
 from service.api.plain import PlainQuestions
@@ -97,7 +97,7 @@ def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] 
     Raises:
         ServeError: no such folder of bundles, or a Redis URL that cannot be read.
     """
-    give_back_large_blocks()
+    share_one_heap()
     configure_logging(settings.log_format, settings.log_level)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
