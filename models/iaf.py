@@ -34,7 +34,6 @@ from models.nets.autoregressive import Inverted, MaskedAutoregressive, why_not_u
 from models.nets.elementwise import Affine
 from models.nets.flow import Preprocess, TabularFlow
 from models.nets.orders import column_orders
-from models.nets.transforms import Transform
 
 __all__ = ["IAF"]
 
@@ -76,8 +75,3 @@ class IAF(TabularFlow):
     def accepts(cls, support: Support) -> str | None:
         """None for a table of at most 64 continuous columns without missing values, else the reason in words."""
         return why_not_unrolled(support.size) or super().accepts(support)
-
-    @property
-    def transforms(self) -> Sequence[Transform]:
-        """The autoregressive layers, from the row to the code."""
-        return list(self.layers)  # type: ignore[arg-type]

@@ -32,7 +32,6 @@ from models.nets.coupling import Coupling, why_not_couplings
 from models.nets.elementwise import RationalQuadratic
 from models.nets.flow import Preprocess, TabularFlow
 from models.nets.orders import column_orders
-from models.nets.transforms import Transform
 
 __all__ = ["NSFCoupling"]
 
@@ -75,8 +74,3 @@ class NSFCoupling(TabularFlow):
     def accepts(cls, support: Support) -> str | None:
         """None for a table of two or more continuous columns without missing values, else the reason in words."""
         return why_not_couplings(support.size) or super().accepts(support)
-
-    @property
-    def transforms(self) -> Sequence[Transform]:
-        """The coupling layers."""
-        return list(self.layers)  # type: ignore[arg-type]

@@ -8,10 +8,10 @@ f takes logarithms of positive columns, scales, and applies the transforms that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from contract.capabilities import Capability
 from contract.programs import ProgramInput
@@ -31,7 +31,7 @@ Preprocess = Literal["standardise", "whiten"]
 class TabularFlow(Dequantised, GenerativeModel):
     """Base of the flows over tables of continuous columns; positive ones enter as their logarithms.
 
-    A family makes its transforms after this constructor and gives them as ``transforms``, from the rows to the code.
+    A family makes its ``layers`` after this constructor, from the rows to the code, or its own ``transforms``.
     The base law is the standard normal one, unless a family has another.
 
     Args:
@@ -42,6 +42,7 @@ class TabularFlow(Dequantised, GenerativeModel):
             rounded. Else they are taken for continuous, and refused where rounding is coarse.
     """
 
+    layers: nn.ModuleList
     logs: LogColumns | None
     scaling: Standardise | Whiten
 
@@ -66,7 +67,7 @@ class TabularFlow(Dequantised, GenerativeModel):
     @property
     def transforms(self) -> Sequence[Transform]:
         """The learnt transforms, from the scaled rows to the code."""
-        raise NotImplementedError(f"{type(self).__name__} must list its transforms")
+        return cast(Sequence[Transform], list(self.layers))
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
