@@ -14,7 +14,7 @@ the lowest cell begins at 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from contract.randomness import Stream
 from contract.support import Column, Support
 from models.nets.lanes import full_lanes, row_sum
 from models.nets.tabular import refuse_coarse_columns
+from models.protocols import HasLogProb
 from models.randomness import uniform
 
 __all__ = ["COPIES", "Cells", "Dequantised", "cells_of"]
@@ -125,10 +126,6 @@ class Dequantised:
         """A bound where columns are dequantised, else exact."""
         return "exact" if self.cells is None else "lower_bound"
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """The density of continuous values: float64 [n, d] -> float64 [n]."""
-        raise NotImplementedError
-
     def bound_init(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
         """Nothing: draws have only the row in common."""
         return ()
@@ -136,14 +133,17 @@ class Dequantised:
     def log_weight(self, x: Tensor, seed: Tensor, row: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
         """log p at draw t of the values that row x may stand for -> float64 [n]."""
         if self.cells is None:
-            return self.log_prob(x)
+            return self._density(x)
         u = uniform(seed, row, Stream.OBSERVATION, t, dims=self.support.size)
         value, log_share = self.cells.spread(x, u)
-        return self.log_prob(value) + log_share
+        return self._density(value) + log_share
 
     def validation_loss(self, x: Tensor, seed: Tensor, row: Tensor, *conditions: Tensor) -> Tensor:
         """Minus the bound with one draw, the same in every epoch; exact where nothing is rounded: -> float64 [n]."""
         return -self.log_weight(x, seed, row, torch.zeros_like(row))
+
+    def _density(self, x: Tensor) -> Tensor:
+        return cast(HasLogProb, self).log_prob(x)
 
     def _prepared(self, x: Tensor, *, copies: int = 1) -> Tensor:
         """Fit the cells, and spread copies of rows x [n, d] over them, for what is fitted to values.

@@ -63,8 +63,8 @@ def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 _EDGE = _lines(edge_headers("%032x"))  # with a place for the request's id
 
 
-class _Tick:
-    """What all connections share: how much was read in this turn of the event loop, and what the time is."""
+class _Shared:
+    """What all connections of a service share: bytes read in this turn of the event loop, and uvicorn's headers."""
 
     def __init__(self) -> None:
         self._read = 0
@@ -180,7 +180,7 @@ class WireProtocol(HttpToolsProtocol):
     parts: Parts
     questions: PlainQuestions
     ordinary: ASGIApp
-    tick: _Tick
+    shared: _Shared
 
     _coming: _Exchange | None = None  # its body is still on its way
     _pending: _Exchange | None = None  # its answer is
@@ -254,7 +254,7 @@ class WireProtocol(HttpToolsProtocol):
         """Ask what is asked, in this turn of the event loop or in a later one."""
         if exchange.disconnected:
             return
-        if not self.tick.has_room(exchange.head.length, self.loop):
+        if not self.shared.has_room(exchange.head.length, self.loop):
             self.loop.call_soon(self._take, exchange)
             return
         try:
@@ -294,7 +294,7 @@ class WireProtocol(HttpToolsProtocol):
         head = b"".join(
             (
                 b"HTTP/1.1 200 OK\r\n",
-                self.tick.lines(self.server_state.default_headers),
+                self.shared.lines(self.server_state.default_headers),
                 _lines(asked.headers),
                 _EDGE % getrandbits(128),
                 b"" if exchange.keep_alive else b"connection: close\r\n",
@@ -359,5 +359,5 @@ def wire_protocol(parts: Parts, questions: PlainQuestions, ordinary: ASGIApp) ->
         questions: reads and answers plain ones.
         ordinary: the application, for those that prove not to be plain.
     """
-    about = {"parts": parts, "questions": questions, "ordinary": staticmethod(ordinary), "tick": _Tick()}
+    about = {"parts": parts, "questions": questions, "ordinary": staticmethod(ordinary), "shared": _Shared()}
     return type("WireProtocol", (WireProtocol,), about)

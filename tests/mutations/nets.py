@@ -48,8 +48,8 @@ NETS = [
         "tests/models/test_dequantise.py",
         a_value_is_spread_over_half_its_cell=("(high - low) * (u.double()", "0.5 * (high - low) * (u.double()"),
         a_cut_cell_counts_as_a_whole_one=(
-            "return self.log_prob(value) + log_share",
-            "return self.log_prob(value) + 0 * log_share",
+            "return self._density(value) + log_share",
+            "return self._density(value) + 0 * log_share",
         ),
         draws_are_not_rounded=("return torch.where(self.rounded, self.offset + on_grid, x)", "return x + 0 * on_grid"),
     ),
