@@ -7,9 +7,11 @@ import socket
 
 from service.settings import is_loopback
 
-__all__ = ["BACKLOG", "ServeError", "open_socket"]
+__all__ = ["BACKLOG", "ServeError", "doors", "open_socket"]
 
 BACKLOG = 2048
+
+_DOORS = 32
 
 
 class ServeError(Exception):
@@ -50,3 +52,12 @@ def open_socket(host: str, port: int, *, may_be_public: bool) -> socket.socket:
             raise ServeError(f"port {port} needs more rights; choose one above 1023") from None
         raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     return listener
+
+
+def doors(listener: socket.socket) -> list[socket.socket]:
+    """The listening socket as often as new connections are to be accepted in one turn of the event loop.
+
+    libuv accepts one connection of a socket a turn. When a hundred clients come at once, and the turns fill with the
+    questions of those that are in already, the last of them would wait for a hundred turns, which is half a second.
+    """
+    return [listener, *(listener.dup() for _ in range(_DOORS - 1))]

@@ -21,7 +21,7 @@ from service.api.health import refusals
 from service.api.plain import PlainQuestions
 from service.api.wire import wire_protocol
 from service.app import create_app
-from service.listener import BACKLOG, ServeError
+from service.listener import BACKLOG, ServeError, doors
 from service.parts import Parts
 from service.settings import Settings
 from service.telemetry import configure_logging
@@ -120,7 +120,7 @@ def run(settings: Settings, listener: socket.socket, say: Callable[[str], None] 
         timeout_graceful_shutdown=settings.finish_seconds,
         backlog=BACKLOG,
     )
-    Server(config, app.state.parts).run(sockets=[listener])
+    Server(config, app.state.parts).run(sockets=doors(listener))
 
 
 def _ways(app: ASGIApp, parts: Parts) -> tuple[ASGIApp, Any]:
