@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from service.breaker import BreakerState
 from service.cache_rows import Layout, Records, Seal, row_keys
 from service.lookup_price import LookupPrice
 from service.memory_layer import MemoryLayer
-from service.redis_layer import RedisLayer
+
+if TYPE_CHECKING:
+    from service.redis_layer import RedisLayer
 
 __all__ = ["CacheReport", "Compute", "RowCache", "row_keys"]
 
@@ -128,6 +130,8 @@ class RowCache:
         self._memory = MemoryLayer(memory_bytes, ttl_seconds, clock) if memory_bytes > 0 else None
         self._redis: RedisLayer | None = None
         if redis_url is not None:
+            from service.redis_layer import RedisLayer  # six megabytes of a process that has no Redis
+
             self._redis = RedisLayer(
                 redis_url,
                 ttl_seconds=ttl_seconds,

@@ -13,18 +13,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from service.breaker import Breaker
 from service.errors import OverQuota
+
+if TYPE_CHECKING:
+    from redis.asyncio import ConnectionPool
 
 __all__ = ["WINDOW_SECONDS", "Quotas", "Standing", "Window", "seconds_until"]
 
@@ -124,14 +124,7 @@ class Quotas:
         self._trial: asyncio.Task[None] | None = None
         self._said_down = False
         if redis_url is not None:
-            self._pool = ConnectionPool.from_url(
-                redis_url,
-                protocol=2,
-                socket_connect_timeout=2.0 * timeout_seconds,
-                socket_timeout=2.0 * timeout_seconds,
-                retry=Retry(NoBackoff(), 0),
-                max_connections=_CONNECTIONS,
-            )
+            self._pool = _connections(redis_url, timeout_seconds)
             ours: dict[str, Any] = {"connection_pool": self._pool}
             self._shared = RedisStorage("async+redis://", implementation="redispy", key_prefix=_PREFIX, **ours)
 
@@ -222,3 +215,19 @@ async def _count(storage: Storage, item: RateLimitItemPerMinute, account: str, r
     # A window's counter is kept for one window more, as the previous one of the next.
     left = max(0.0, current_left - WINDOW_SECONDS) if current else 0.0
     return fits, Window(previous, previous_left, current, left)
+
+
+def _connections(redis_url: str, timeout_seconds: float) -> ConnectionPool:
+    # Not imported by a process that has no Redis: it takes six megabytes.
+    from redis.asyncio import ConnectionPool
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return ConnectionPool.from_url(
+        redis_url,
+        protocol=2,
+        socket_connect_timeout=2.0 * timeout_seconds,
+        socket_timeout=2.0 * timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=_CONNECTIONS,
+    )

@@ -28,6 +28,11 @@ __all__ = ["LARGE", "read_large", "read_small"]
 LARGE = 16_384
 """Bytes from which a body is read in another thread, by simdjson."""
 
+_KEPT = 2**22
+"""A parser, which has dozens of bytes of memory for each byte of its longest document, is used again up to this."""
+
+_parsers: list[Any] = []
+
 
 def read_small(body: bytes) -> Question | None:
     """A plain question from a small body, or None where there may be more to it."""
@@ -49,11 +54,22 @@ def read_large(body: bytes) -> Question | None:
     if simdjson is None:
         return None
     try:
-        # A parser of its own: one that is used again refuses while anything still points into its last document.
-        document = simdjson.Parser().parse(body)
-        return _of_document(body, document) if isinstance(document, simdjson.Object) else None
+        parser = _parsers.pop()
+    except IndexError:
+        parser = simdjson.Parser()
+    try:
+        return _read_with(parser, body)
     except (ValueError, RuntimeError):  # not JSON, or a number that is too large or too long
         return None
+    finally:
+        if len(body) <= _KEPT:
+            _parsers.append(parser)
+
+
+def _read_with(parser: Any, body: bytes) -> Question | None:
+    """What points into the parser's memory ends with this call: the parser refuses other documents until then."""
+    document = parser.parse(body)
+    return _of_document(body, document) if isinstance(document, simdjson.Object) else None
 
 
 def _of_document(body: bytes, document: Any) -> Question | None:
