@@ -35,7 +35,7 @@ HEADER_BYTES = 1024
 # -- in ------------------------------------------------------------------------------------------------------------
 
 
-def read_npy(body: bytes) -> NDArray[Any]:
+def read_npy(body: bytes | bytearray) -> NDArray[Any]:
     """The array in an npy file, in the machine's own byte order; a view of the body where that is possible.
 
     Raises:
@@ -76,11 +76,11 @@ def read_npy(body: bytes) -> NDArray[Any]:
     return array
 
 
-def _header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _header(body: bytes | bytearray) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether in Fortran order, dtype, and where the numbers start."""
     start = 12 if body[6:7] == b"\2" else 10  # its length is four bytes in version 2, and two before
     length = int.from_bytes(body[8:start], "little")
-    return _parsed(body[: min(start + length, _LONGEST_HEADER + 12)])  # no longer header is read
+    return _parsed(bytes(body[: min(start + length, _LONGEST_HEADER + 12)]))  # no longer header is read
 
 
 # To parse a header costs more than all the rest, and a client's questions mostly have the same one.

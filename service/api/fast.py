@@ -4,15 +4,13 @@ The framework's own way costs some hundred microseconds a request, more than man
 (``service/api/plain.py``) is answered here; all others go the ordinary way with their bodies untouched. A test sends
 every request down both ways.
 
-Where nobody is asked for a key, small plain questions are answered even before they are requests of the application
+Where nobody is asked for a key, plain questions are answered even before they are requests of the application
 (``service/api/wire.py``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from random import getrandbits
 
 import structlog
@@ -25,12 +23,9 @@ from service.errand import Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded, OverQuota, Unauthorised
 from service.parts import Parts
 
-__all__ = ["INLINE_BYTES", "FastPath"]
+__all__ = ["FastPath"]
 
 log = structlog.get_logger("nonesuch.http")
-
-INLINE_BYTES = 2**17
-"""Longer bodies are read in another thread."""
 
 
 class FastPath:
@@ -46,7 +41,6 @@ class FastPath:
         self._app = app
         self._parts = parts
         self._questions = questions
-        self._readers = ThreadPoolExecutor(parts.settings.threads, thread_name_prefix="reader")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -108,10 +102,8 @@ class FastPath:
     ) -> tuple[Asked, bytes, dict[str, str]] | None:
         """What was asked, the answer, and how its caller stands; None where the question is not plain after all."""
         parts = self._parts
-        if len(body) <= INLINE_BYTES:
-            question = read_body(head, body)
-        else:
-            question = await asyncio.get_running_loop().run_in_executor(self._readers, read_body, head, body)
+        elsewhere = self._questions.read_elsewhere(head, body)
+        question = read_body(head, body) if elsewhere is None else await elsewhere
         asked = self._questions.understand(route, head, scope["query_string"], question)
         if asked is None:
             return None

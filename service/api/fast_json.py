@@ -34,7 +34,7 @@ _KEPT = 2**22
 _parsers: list[Any] = []
 
 
-def read_small(body: bytes) -> Question | None:
+def read_small(body: bytes | bytearray) -> Question | None:
     """A plain question from a small body, or None where there may be more to it."""
     try:
         value = orjson.loads(body)
@@ -49,7 +49,7 @@ def read_small(body: bytes) -> Question | None:
     return _question(value, rows)
 
 
-def read_large(body: bytes) -> Question | None:
+def read_large(body: bytes | bytearray) -> Question | None:
     """The same from a large body; for another thread."""
     if simdjson is None:
         return None
@@ -66,13 +66,13 @@ def read_large(body: bytes) -> Question | None:
             _parsers.append(parser)
 
 
-def _read_with(parser: Any, body: bytes) -> Question | None:
+def _read_with(parser: Any, body: bytes | bytearray) -> Question | None:
     """What points into the parser's memory ends with this call: the parser refuses other documents until then."""
     document = parser.parse(body)
     return _of_document(body, document) if isinstance(document, simdjson.Object) else None
 
 
-def _of_document(body: bytes, document: Any) -> Question | None:
+def _of_document(body: bytes | bytearray, document: Any) -> Question | None:
     names = list(document.keys())
     if len(names) != len(set(names)) or "rows" not in names:
         return None
@@ -85,7 +85,7 @@ def _of_document(body: bytes, document: Any) -> Question | None:
     return _question(fields, rows) if rows is not None else None
 
 
-def _flat_rows(body: bytes, rows: Any) -> NDArray[np.float64] | None:
+def _flat_rows(body: bytes | bytearray, rows: Any) -> NDArray[np.float64] | None:
     """A list of lists of numbers, all of one length -> [n, k]; None for any other nesting."""
     n = len(rows)
     # The buffer is flat whatever the nesting: with n + 1 brackets in all there are n lists in a list, and no more.

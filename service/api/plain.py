@@ -9,7 +9,9 @@ its body untouched, so that each rule and each error message exists once. Both w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -36,7 +38,10 @@ from service.errors import Starting, UnknownModel
 from service.parts import Parts
 from service.reading import PIECE
 
-__all__ = ["ROUTES", "Asked", "Head", "PlainQuestions", "Route", "plain_head", "read_body"]
+__all__ = ["INLINE_BYTES", "ROUTES", "Asked", "Head", "PlainQuestions", "Route", "plain_head", "read_body"]
+
+INLINE_BYTES = 2**17
+"""Longer bodies in JSON are read in another thread. (An array in npy is a view of its body.)"""
 
 ALPHA = 0.05
 
@@ -135,6 +140,7 @@ class PlainQuestions:
         self._plans: dict[Capability, WeakKeyDictionary[LoadedModel, Plan | None]] = {
             route.capability: WeakKeyDictionary() for route in ROUTES.values()
         }
+        self._readers = ThreadPoolExecutor(parts.settings.threads, thread_name_prefix="reader")
         self.answered = 0
         parts.metrics.gauge(
             "nonesuch_fast_answers", "Requests answered ahead of the framework, since the start.", lambda: self.answered
@@ -145,6 +151,12 @@ class PlainQuestions:
         settings = self._parts.settings
         most = settings.max_json_bytes if head.given == _JSON else min(settings.max_binary_bytes, _LONGEST_NPY)
         return head.length <= most and self._parts.budget.has_room(head.length)
+
+    def read_elsewhere(self, head: Head, body: bytes | bytearray) -> asyncio.Future[Question | None] | None:
+        """The question in a body that is long to read, as another thread reads it; None if it may be read at once."""
+        if head.given == _NPY or len(body) <= INLINE_BYTES:
+            return None
+        return asyncio.get_running_loop().run_in_executor(self._readers, read_body, head, body)
 
     def understand(self, route: Route, head: Head, query: bytes, question: Question | None) -> Asked | None:
         """What is asked, or None where the question is not plain after all."""
@@ -215,7 +227,7 @@ class PlainQuestions:
         )
 
 
-def read_body(head: Head, body: bytes) -> Question | None:
+def read_body(head: Head, body: bytes | bytearray) -> Question | None:
     """The question in a body, or None where there may be more to it; large ones take a while."""
     if head.given == _NPY:
         return _read_array(body)
@@ -230,7 +242,7 @@ def _write_json(plan: Plan, log_prob: NDArray[np.float64]) -> bytes:
     return plan.written + dump(log_prob) + b',"bits_per_dimension":' + dump(log_prob * plan.bits) + b"}"
 
 
-def _read_array(body: bytes) -> Question | None:
+def _read_array(body: bytes | bytearray) -> Question | None:
     """The rows in an npy file, as for any other request; what else there is to say, the query string says."""
     try:
         rows = read_npy(body)

@@ -1,10 +1,11 @@
 """Plain questions, answered where their bytes arrive.
 
 An application is called with a scope, and gives its answer in messages; a task, two awaits and a dozen objects a
-request, which take longer than many a model. Small plain questions (``service/api/plain.py``) that are over at once
-need none of it: they are read when the parser has the whole request, run with whatever else has arrived
-(``service/bursts.py``), and their answers are written to the socket. Everything else becomes a request of the
-application, as ever: its bytes are kept until it is known which of the two it is.
+request, which take longer than many a model; a body of megabytes comes in a dozen pieces, each of which is copied and
+wakes the task. Plain questions (``service/api/plain.py``) need none of it: they are read when the parser has the whole
+request, run with whatever else has arrived (``service/bursts.py``) or take their turn, and their answers are written to
+the socket. Everything else becomes a request of the application, as ever: its bytes are kept until it is known which of
+the two it is.
 
 This is uvicorn's protocol but for that, and rests on how uvicorn's own is built (``docs/decisions/0027``).
 """
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from random import getrandbits
 from typing import Any, NamedTuple
 
@@ -23,8 +25,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.api.edge import CLIENT_LEFT, edge_headers
-from service.api.fast import INLINE_BYTES
-from service.api.plain import ROUTES, Asked, Head, PlainQuestions, Route, plain_head, read_body
+from service.api.fast_names import Question
+from service.api.plain import INLINE_BYTES, ROUTES, Asked, Head, PlainQuestions, Route, plain_head, read_body
 from service.errand import Errand
 from service.errors import Draining, Overloaded
 from service.parts import Parts
@@ -94,6 +96,8 @@ class _Exchange:
     """A plain question and, in time, its answer; to uvicorn's protocol it is the current request.
 
     Attributes:
+        body: the first ``read`` bytes of it.
+        held: bytes of the budget that it has.
         response_complete, disconnected, keep_alive, message_event: as those of uvicorn's, which its protocol uses.
     """
 
@@ -104,9 +108,11 @@ class _Exchange:
         "future",
         "head",
         "headers",
+        "held",
         "keep_alive",
         "message_event",
         "protocol",
+        "read",
         "response_complete",
         "started",
         "target",
@@ -121,12 +127,25 @@ class _Exchange:
         self.headers = headers
         self.keep_alive = keep_alive
         self.started = time.perf_counter()
-        self.body = b""
+        self.body: bytes | bytearray = b""
+        self.read = 0
+        self.held = head.length
         self.asked: Asked | None = None
         self.future: asyncio.Future[dict[str, NDArray[Any]]] | None = None
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NOTHING_WAITS
+
+    def add(self, piece: bytes) -> None:
+        """Some of the body. What comes in pieces is copied once, while it is in the processor's cache."""
+        if self.read:
+            if isinstance(self.body, bytes):
+                first, self.body = self.body, bytearray(self.head.length)
+                self.body[: self.read] = first
+            self.body[self.read : self.read + len(piece)] = piece
+        else:
+            self.body = piece
+        self.read += len(piece)
 
     # -- as what waits for rows ------------------------------------------------------------------------------------
 
@@ -197,7 +216,7 @@ class WireProtocol(HttpToolsProtocol):
         """Its headers are there: it may be a plain question, or it is a request of the application."""
         target = self._target()
         head = plain_head(self.headers, target.route.gives) if target is not None else None
-        if target is None or head is None or head.length > INLINE_BYTES or not self.questions.has_room(head):
+        if target is None or head is None or not self.questions.has_room(head):
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
             self.url, self.expect_100_continue = url, expects
@@ -214,7 +233,7 @@ class WireProtocol(HttpToolsProtocol):
         if self._coming is None:
             super().on_body(body)
         else:
-            self._coming.body = self._coming.body + body if self._coming.body else body
+            self._coming.add(body)
 
     def on_message_complete(self) -> None:
         """All of it is there."""
@@ -222,9 +241,12 @@ class WireProtocol(HttpToolsProtocol):
         if exchange is None:
             super().on_message_complete()
             return
-        self.parts.budget.give(exchange.head.length)
         self._pending = exchange
-        self._take(exchange)
+        elsewhere = self.questions.read_elsewhere(exchange.head, exchange.body)
+        if elsewhere is None:
+            self._take(exchange)
+        else:
+            elsewhere.add_done_callback(partial(self._take_read, exchange))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -232,12 +254,10 @@ class WireProtocol(HttpToolsProtocol):
         left, self._coming = self._coming or self._pending, None
         if left is None:
             return
-        if left is self._pending:
-            left.disconnected = True
-            if left.future is not None:
-                left.future.cancel()
-        else:
-            self.parts.budget.give(left.head.length)
+        self._release(left)
+        left.disconnected = True
+        if left.future is not None:
+            left.future.cancel()
         seconds = time.perf_counter() - left.started
         self.parts.metrics.request(left.target.route.path, "POST", CLIENT_LEFT, seconds)
 
@@ -257,20 +277,28 @@ class WireProtocol(HttpToolsProtocol):
         if not self.shared.has_room(exchange.head.length, self.loop):
             self.loop.call_soon(self._take, exchange)
             return
+        self._answer(exchange, lambda: read_body(exchange.head, exchange.body))
+
+    def _take_read(self, exchange: _Exchange, question: asyncio.Future[Question | None]) -> None:
+        """The same for a question that another thread has read."""
+        if not exchange.disconnected:
+            self._answer(exchange, question.result)
+
+    def _answer(self, exchange: _Exchange, question: Callable[[], Question | None]) -> None:
         try:
-            taken = self._ask(exchange)
+            taken = self._ask(exchange, question())
         except Exception:  # called by the parser, it would be taken for the client's error
             log.exception("the fast path failed", path=exchange.target.route.path)
             taken = False
         if not taken:
             self.hand_over(exchange)
 
-    def _ask(self, exchange: _Exchange) -> bool:
+    def _ask(self, exchange: _Exchange, question: Question | None) -> bool:
         """Whether the question is plain indeed, and will be answered."""
         head, target, scheduler = exchange.head, exchange.target, self.parts.scheduler
-        if len(exchange.body) != head.length:
+        if exchange.read != head.length:
             return False
-        asked = self.questions.understand(target.route, head, target.query, read_body(head, exchange.body))
+        asked = self.questions.understand(target.route, head, target.query, question)
         if asked is None:
             return False
         exchange.asked = asked
@@ -289,6 +317,7 @@ class WireProtocol(HttpToolsProtocol):
     def finish(self, exchange: _Exchange, asked: Asked, content: bytes) -> None:
         """Write an answer."""
         self._pending = None
+        self._release(exchange)
         if exchange.disconnected:
             return
         head = b"".join(
@@ -312,6 +341,7 @@ class WireProtocol(HttpToolsProtocol):
     def hand_over(self, exchange: _Exchange) -> None:
         """Make a request of the application of it, as uvicorn would have done at once."""
         self._pending = None
+        self._release(exchange)
         if exchange.disconnected or self.transport.is_closing():
             return
         target = exchange.target
@@ -342,13 +372,18 @@ class WireProtocol(HttpToolsProtocol):
             keep_alive=exchange.keep_alive,
             on_response=self.on_response_complete,
         )
-        cycle.body += exchange.body
+        cycle.body += exchange.body[: exchange.read]
         cycle.more_body = False
         cycle.message_event.set()
         current: Any = self.cycle
         if current is exchange:  # and not what came after it
             self.cycle = cycle
         self._start_asgi_task(cycle, self.ordinary)  # type: ignore[arg-type]
+
+    def _release(self, exchange: _Exchange) -> None:
+        """Give the budget back what the body had of it."""
+        self.parts.budget.give(exchange.held)
+        exchange.held = 0
 
 
 def wire_protocol(parts: Parts, questions: PlainQuestions, ordinary: ASGIApp) -> type[WireProtocol]:
