@@ -152,7 +152,14 @@ class Bursts:
             for waiting in group.waiting:
                 waiting.reply.cancel()
 
+    def run_if_due(self) -> None:
+        """Run what waits for this turn of the event loop; for who is about to use the turn for something else."""
+        if self._due and self._clock() >= self._not_before:
+            self._run()
+
     def _run(self) -> None:
+        if not self._due:
+            return  # it has run already
         groups, self._due = self._groups, False
         started = now = self._clock()
         while groups:

@@ -141,6 +141,43 @@ def test_a_lone_question_waits_for_few_runs_of_a_long_sample(limits, affine, cou
     in_scheduler(limits, use, observe=lambda model, graph, rows, seconds: runs.append(graph))
 
 
+def test_what_rows_do_between_runs_counts_in_a_turn_of_the_event_loop(counter):
+    clock, turn, runs = Clock(), 0, []
+
+    def watch(model, journeys):
+        clock.now += 0.001
+
+    async def use(scheduler):
+        nonlocal turn
+        sample = asyncio.ensure_future(
+            scheduler.run(counter, "sample", address(1, range(60)), errand=Errand(watch=watch))
+        )
+        while not sample.done():
+            turn += 1
+            await asyncio.sleep(0)
+
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.002)
+    in_scheduler(limits, use, clock=clock, observe=lambda model, graph, rows, seconds: runs.append(turn))
+    assert len(runs) > 10
+    assert max(runs.count(each) for each in runs) <= 3
+
+
+def test_a_question_goes_before_the_next_step_of_a_long_sample(affine, counter):
+    runs = []
+
+    async def use(scheduler):
+        sample = asyncio.ensure_future(scheduler.run(counter, "sample", address(1, range(400))))
+        while len(runs) < 5:
+            await asyncio.sleep(0)
+        before = len(runs)
+        await scheduler.run(affine, "log_prob", {"x": np.zeros((1, 2))})
+        assert runs[before] == affine.manifest.name
+        await sample
+
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
+    in_scheduler(limits, use, observe=lambda model, graph, rows, seconds: runs.append(model.manifest.name))
+
+
 def test_work_whose_deadline_has_passed_is_dropped_before_it_runs(affine):
     clock, runs = Clock(), []
 
