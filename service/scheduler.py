@@ -46,6 +46,7 @@ class Limits:
         bytes: most memory of the rows in flight, in the same way.
         run_seconds: rows of one run are capped so that it is predicted to take this long at most.
         inline_seconds: on the CPU, a run predicted to take at most this long runs in the event loop's own thread.
+        soon_seconds: what is predicted to take at most this long takes no turn.
         tick_seconds: most time spent inline before the event loop gets its turn.
         threads: runs that may be under way in other threads.
     """
@@ -53,7 +54,8 @@ class Limits:
     rows: int = 2**17
     bytes: int = 2**30
     run_seconds: float = 0.005
-    inline_seconds: float = 0.0005
+    inline_seconds: float = 0.001
+    soon_seconds: float = 0.0005
     tick_seconds: float = 0.002
     threads: int = 1
 
@@ -88,7 +90,7 @@ class Scheduler:
         self._turns = Turns(self._predictions, self._limits.run_seconds)
         self._bursts = Bursts(
             self._predictions,
-            self._limits.inline_seconds,
+            min(self._limits.soon_seconds, self._limits.inline_seconds),
             self._limits.tick_seconds,
             self._limits.run_seconds,
             lambda: bool(self._tickets),
