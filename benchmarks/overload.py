@@ -82,8 +82,8 @@ async def measure(server: Server, options: argparse.Namespace) -> None:
     share = f"{100 * len(in_time) / len(taken):.2f} %" if taken else "none"
     refusals = f"{len(refused)} refused, p99 {milliseconds(refused, 99):.0f} ms" if refused else "none refused"
     print(
-        f"overload: {options.times:g} x {capacity:.1f} requests/s (afterwards {capacity_after:.1f}) for {options.seconds:g} s: "
-        f"{len(taken)} taken, {share} of them in time; {refusals}; "
+        f"overload: {options.times:g} x {capacity:.1f} requests/s (afterwards {capacity_after:.1f}) for "
+        f"{options.seconds:g} s: {len(taken)} taken, {share} of them in time; {refusals}; "
         f"memory x{peak / peak_before:.2f} at its peak, x{after / before:.2f} after; {full}"
     )
 

@@ -47,7 +47,7 @@ def within(limits: Limits, models: list[LoadedModel], use: Any, **options: Any) 
 
 
 # Where a run is known to cost a tenth of a millisecond and a hundredth of one a row: 50 rows, 90 and 130.
-LIMITS = Limits(inline_seconds=6.01e-4, tick_seconds=1.001e-3, run_seconds=1.401e-3)
+LIMITS = Limits(inline_seconds=6.01e-4, soon_seconds=6.01e-4, tick_seconds=1.001e-3, run_seconds=1.401e-3)
 
 
 def know(scheduler: Scheduler, model: LoadedModel) -> None:
@@ -55,7 +55,7 @@ def know(scheduler: Scheduler, model: LoadedModel) -> None:
     scheduler._predictions._costs[key] = CostModel([(1, 1.1e-4), (101, 1.11e-3)])
 
 
-ROOMY = Limits(inline_seconds=1.0, tick_seconds=1.0)
+ROOMY = Limits(inline_seconds=1.0, soon_seconds=1.0, tick_seconds=1.0)
 
 
 def points(n: int, first: float = 0.0) -> np.ndarray:

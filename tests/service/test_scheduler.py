@@ -24,7 +24,7 @@ from tests.service.clock import Clock
 
 # Unmeasured graphs are taken to cost 1 ms and 16 us a row: this caps a run at about four rows.
 FOUR_ROWS = 0.00106
-INLINE = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0)
+INLINE = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0)
 THREADED = Limits(run_seconds=FOUR_ROWS, inline_seconds=0.0, threads=2)
 
 
@@ -115,7 +115,7 @@ def test_rows_at_different_steps_share_a_run(counter):
             await asyncio.sleep(0)
         await asyncio.gather(first, scheduler.run(counter, "sample", address(2, range(4, 5))))
 
-    limits = Limits(inline_seconds=1.0, tick_seconds=0.0)  # one run a tick
+    limits = Limits(inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0)  # one run a tick
     in_scheduler(limits, use, observe=lambda model, graph, rows, seconds: runs.append((graph, rows)))
     assert ("count", 2) in runs
     assert sum(rows for graph, rows in runs if graph == "count") == 10
@@ -156,7 +156,7 @@ def test_what_rows_do_between_runs_counts_in_a_turn_of_the_event_loop(counter):
             turn += 1
             await asyncio.sleep(0)
 
-    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.002)
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.002)
     in_scheduler(limits, use, clock=clock, observe=lambda model, graph, rows, seconds: runs.append(turn))
     assert len(runs) > 10
     assert max(runs.count(each) for each in runs) <= 3
@@ -174,7 +174,7 @@ def test_a_question_goes_before_the_next_step_of_a_long_sample(affine, counter):
         assert runs[before] == affine.manifest.name
         await sample
 
-    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0)
     in_scheduler(limits, use, observe=lambda model, graph, rows, seconds: runs.append(model.manifest.name))
 
 
@@ -212,7 +212,7 @@ def test_a_caller_who_leaves_takes_his_work_along(counter):
         np.testing.assert_array_equal(other["x"], [[10.0, 1.0]])
         assert len(runs) <= at_cancel + 4  # what was under way, and the other's two or three
 
-    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0)
     in_scheduler(limits, use, observe=lambda *run: runs.append(run))
 
 
@@ -227,7 +227,7 @@ def test_a_full_queue_refuses_and_a_lone_giant_does_not(counter):
         assert len((await giant)["x"]) == 300
         await scheduler.run(counter, "sample", address(2, range(1)))
 
-    in_scheduler(Limits(rows=100, run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use)
+    in_scheduler(Limits(rows=100, run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0), use)
 
 
 def test_rows_in_flight_are_bounded_by_their_memory_too(counter):
@@ -242,7 +242,7 @@ def test_rows_in_flight_are_bounded_by_their_memory_too(counter):
         assert len((await giant)["x"]) == 300
 
     # A row of the counter is its address, its state and its value: 33 bytes.
-    in_scheduler(Limits(bytes=15_000, inline_seconds=1.0, tick_seconds=0.0), use)
+    in_scheduler(Limits(bytes=15_000, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0), use)
 
 
 def test_what_could_not_be_done_in_time_is_refused_at_once(counter):
@@ -260,7 +260,9 @@ def test_what_could_not_be_done_in_time_is_refused_at_once(counter):
         assert not giant.done()
         await giant
 
-    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use, clock=Clock())
+    in_scheduler(
+        Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0), use, clock=Clock()
+    )
 
 
 @pytest.mark.parametrize("rows", [400, 1])
@@ -284,7 +286,7 @@ def test_clients_take_turns_however_much_each_asks_for(counter, rows):
         assert len(ran) - before <= 2 * 12 + 4
         await asyncio.gather(*greedy)
 
-    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0)
     in_scheduler(limits, use, observe=lambda *run: ran.append(run))
 
 
@@ -307,7 +309,7 @@ def test_many_models_of_one_client_do_not_outweigh_another_s_one(tmp_path, count
         assert mine / len(ran[before:]) > 0.4
         await asyncio.gather(*greedy)
 
-    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0)
+    limits = Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0)
     in_scheduler(limits, use, observe=lambda model, graph, rows, seconds: ran.append(model.manifest.name))
 
 
@@ -322,7 +324,7 @@ def test_what_is_short_is_not_held_up_by_what_is_long_of_the_same_client(counter
         await ask(scheduler, 10)  # from now on costs are known
         await asyncio.gather(*(ask(scheduler, rows) for rows in (40, 2, 160, 15)))
 
-    one_row = Limits(run_seconds=1e-9, inline_seconds=1.0, tick_seconds=0.0)
+    one_row = Limits(run_seconds=1e-9, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0)
     in_scheduler(one_row, use)
     assert done == [10, 2, 15, 40, 160]
 
@@ -342,7 +344,7 @@ def test_a_client_s_urgent_work_goes_before_his_other_work_and_nobody_else_s(cou
             ask(scheduler, "theirs", "other", 3),
         )
 
-    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, tick_seconds=0.0), use)
+    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0, tick_seconds=0.0), use)
     assert done[-1] == "backfill"
 
 
@@ -403,7 +405,7 @@ def test_progress_is_told_step_by_step(counter):
         answer = await scheduler.run(counter, "sample", address(1, range(6)), errand=Errand(watch=watch))
         assert len(answer["x"]) == 6
 
-    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0), use)
+    in_scheduler(Limits(run_seconds=FOUR_ROWS, inline_seconds=1.0, soon_seconds=1.0), use)
     assert len({len(left) for left in seen}) == 1
     left = [sum(row) for row in seen]
     assert left == sorted(left, reverse=True)
