@@ -34,7 +34,7 @@ from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
 from models.nets.lanes import row_sum
-from models.nets.laws import TEMPERATURE, bernoulli_log_prob
+from models.nets.laws import TEMPERATURE, bernoulli_terms
 from models.nets.masked import MaskedLinear
 from models.protocols import Losses
 from models.randomness import address, stream_state, uniform_from
@@ -104,8 +104,18 @@ class MADE(GenerativeModel):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats: x [n, *shape] -> float64 [n]."""
+        return self.log_prob_and_trace(x)[0]
+
+    @property
+    def trace_shape(self) -> tuple[int, ...]:
+        """A row's."""
+        return self.support.shape
+
+    def log_prob_and_trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [n, *shape] -> log p(x) float64 [n], and log P(x_d given the earlier ones) float64 [n, *shape]."""
         rows = self._flat(x)
-        return bernoulli_log_prob(self._logits(rows), rows)
+        terms = bernoulli_terms(self._logits(rows), rows)
+        return row_sum(terms), terms.reshape(-1, *self.support.shape)
 
     # -- sampling, step by step --------------------------------------------------------------------------------
 

@@ -86,6 +86,8 @@ class TabularMADE(GenerativeModel):
     numbers: Tensor
     classes: Tensor
     holes: Tensor
+    value_at: Tensor
+    hole_at: Tensor
     code_of: Tensor
 
     def __init__(
@@ -118,6 +120,11 @@ class TabularMADE(GenerativeModel):
         self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int64), persistent=False)
         self.register_buffer("classes", torch.tensor(classes, dtype=torch.int64), persistent=False)
         self.register_buffer("holes", torch.tensor(holes, dtype=torch.int64), persistent=False)
+        # Where a column's terms are among all of them; there is a zero behind the last, for columns without holes.
+        value_at = [[*numbers, *classes].index(i) for i in range(d)]
+        hole_at = [d + holes.index(i) if i in holes else d + len(holes) for i in range(d)]
+        self.register_buffer("value_at", torch.tensor(value_at), persistent=False)
+        self.register_buffer("hole_at", torch.tensor(hole_at), persistent=False)
         self.register_buffer("levels", torch.tensor(levels, dtype=torch.int64), persistent=False)
         self.register_buffer(
             "code_of", torch.tensor(code, dtype=torch.float64).reshape(-1, 2).T.contiguous(), persistent=False
@@ -169,6 +176,18 @@ class TabularMADE(GenerativeModel):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats of the original units: x float64 [n, d], NaN where missing -> float64 [n]."""
+        return self.log_prob_and_trace(x)[0]
+
+    @property
+    def trace_shape(self) -> tuple[int, ...]:
+        """[d]."""
+        return self.support.shape
+
+    def log_prob_and_trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x float64 [n, d] -> log p(x) float64 [n], and of each column given the earlier ones, float64 [n, d].
+
+        The term of a column that may be missing has in it whether it is.
+        """
         missing = x.isnan()
         numbers, classes, holes = self._laws(self._features(x))
         terms = []
@@ -176,21 +195,22 @@ class TabularMADE(GenerativeModel):
             absent = missing.index_select(1, self.numbers)
             values = x.index_select(1, self.numbers)
             values = torch.where(absent, torch.ones_like(values), values)  # any value that every kind has
-            terms.append(row_sum(torch.where(absent, torch.zeros_like(values), self._of_numbers(values, numbers))))
+            terms.append(torch.where(absent, torch.zeros_like(values), self._of_numbers(values, numbers)))
         if len(self.classes):
             absent = missing.index_select(1, self.classes)
             chosen = self._one_hot(x).to(classes.dtype)  # [n, C, most]; all 0 where missing
             log_p = classes - row_logsumexp(classes)[..., None]
             picked = row_sum(torch.where(chosen > 0, log_p, torch.zeros_like(log_p)))  # [n, C]
-            terms.append(row_sum(torch.where(absent, torch.zeros_like(picked), picked)))
+            terms.append(torch.where(absent, torch.zeros_like(picked), picked))
         if len(self.holes):
             absent = missing.index_select(1, self.holes)
             odds = torch.where(absent, holes, -holes)
-            terms.append(-row_sum(full_lanes(_softplus, -odds)))
-        total: Tensor = terms[0]
+            terms.append(-full_lanes(_softplus, -odds))
+        total: Tensor = row_sum(terms[0])
         for term in terms[1:]:
-            total = total + term
-        return total
+            total = total + row_sum(term)
+        flat = torch.cat([*terms, torch.zeros_like(x[:, :1])], dim=1)
+        return total, flat.index_select(1, self.value_at) + flat.index_select(1, self.hole_at)
 
     # -- sampling, column by column ------------------------------------------------------------------------------
 

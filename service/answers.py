@@ -52,7 +52,13 @@ def answer_of(program: Program, outputs: Env, kind: str) -> NDArray[Any]:
 
 
 def log_prob_answer(
-    model: LoadedModel, program: Program, outputs: Env, knobs: Knobs | None = None, seed: int | None = None
+    model: LoadedModel,
+    program: Program,
+    outputs: Env,
+    knobs: Knobs | None = None,
+    seed: int | None = None,
+    *,
+    trace: bool = False,
 ) -> dict[str, Any]:
     """Log-probabilities with their kind, units and error.
 
@@ -62,6 +68,7 @@ def log_prob_answer(
         outputs: of the program, [n] by name.
         knobs: what the request set, where the program takes anything.
         seed: the seed that was used, where anything is drawn.
+        trace: whether the terms that each number is the sum of are asked for.
     """
     output = next(part for part in program.outputs if part.name == "log_prob")
     values = outputs["log_prob"]
@@ -79,7 +86,7 @@ def log_prob_answer(
         body["bias"] = output.error.bias
     if "free_energy" in outputs:
         body["free_energy"] = outputs["free_energy"]
-    if "trace" in outputs:
+    if trace:
         body["trace"] = outputs["trace"]
     bits = bits_per_nat(model.manifest.support)
     if bits is not None:

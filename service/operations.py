@@ -184,17 +184,25 @@ class Operations:
         seed: int | None = None,
         condition: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
+        trace: bool = False,
         errand: Errand = PLAIN,
     ) -> Answer:
         """The log-probability of each row, with its kind and error, in nats of the original units.
 
         A stochastic one draws at ``seed``, 0 when absent, and a hash of the row's bytes. Where the model knows the law
-        of some coordinates by themselves, the others may be left out of a row, and are summed out.
+        of some coordinates by themselves, the others may be left out of a row, and are summed out. ``trace`` asks for
+        the terms that each number is the sum of.
 
         Raises:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "log_prob")
+        if trace and not any(part.name == "trace" for part in program.outputs):
+            raise InputError(
+                column="trace",
+                expected="false or nothing, for this model's log_prob is no sum of terms that are known",
+                got="true",
+            )
         if "marginal" in loaded.manifest.capabilities:
             partial = await read_partial(loaded.manifest.support, rows, records)
             x = partial.x
@@ -210,12 +218,16 @@ class Operations:
         elif seed is not None:
             raise InputError(column="seed", expected="no seed, for this model's log_prob draws nothing", got=str(seed))
         if partial is not None and not partial.whole.all():
+            if trace:
+                raise InputError(column="trace", expected="rows without values left out, or no trace", got="true")
             values, cache = await self._marginals(loaded, partial, errand, knobs)
             body = log_prob_answer(loaded, program, {"log_prob": values}, knobs)
             return Answer({**body, **summed_out(loaded.manifest.support, partial, values)}, loaded, cache)
-        outputs, cache = await self._rows(loaded, "log_prob", inputs, errand, knobs)
+        # Terms take hundreds of times the room of their sum: they are no part of what the cache keeps.
+        left_out = () if trace else ("trace",)
+        outputs, cache = await self._rows(loaded, "log_prob", inputs, errand, knobs, kept=not trace, left_out=left_out)
         seed = int(inputs["seed"][0]) if "seed" in inputs else None
-        body = log_prob_answer(loaded, program, outputs, knobs, seed)
+        body = log_prob_answer(loaded, program, outputs, knobs, seed, trace=trace)
         return Answer(body, loaded, cache)
 
     async def encode(
@@ -353,9 +365,27 @@ class Operations:
             raise TooLarge(n, most, self._max_answer_bytes)
 
     async def _rows(
-        self, model: LoadedModel, capability: Capability, inputs: Env, errand: Errand, knobs: Knobs
+        self,
+        model: LoadedModel,
+        capability: Capability,
+        inputs: Env,
+        errand: Errand,
+        knobs: Knobs,
+        *,
+        kept: bool = True,
+        left_out: Sequence[str] = (),
     ) -> tuple[Env, CacheUse]:
-        """The program's outputs for each row, from the cache where that is cheaper than computing."""
+        """The program's outputs for each row, from the cache where that is cheaper than computing.
+
+        Args:
+            model: the model.
+            capability: one that it has.
+            inputs: by name, [n, ...].
+            errand: who waits, and for how long.
+            knobs: what the request set.
+            kept: whether the cache is asked at all.
+            left_out: outputs that are not wanted.
+        """
         program = model.program(capability)
         n = len(next(iter(inputs.values())))
         env = environment(program, {**inputs, **knobs.inputs}, n)
@@ -366,9 +396,10 @@ class Operations:
             wanted = {name: value[positions] for name, value in env.items()} if some else env
             each = steps[positions] if some and steps is not None else steps
             try:
-                return await self._scheduler.submit(
+                outputs = await self._scheduler.submit(
                     model, capability, wanted, len(positions), steps=each, errand=errand
                 )
+                return {name: value for name, value in outputs.items() if name not in left_out}
             except NotConvergedError as error:
                 raise InputError(expected="a row whose steps converge", got=str(error)) from None
 
@@ -378,7 +409,7 @@ class Operations:
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._scheduler.now())):
                 # Who watches wants to see all rows being made.
-                if errand.watch is not None or not self._cache.worth_asking(n, seconds):
+                if not kept or errand.watch is not None or not self._cache.worth_asking(n, seconds):
                     return await compute(np.arange(n)), "bypass"
                 keys = await self._cache.keys(
                     program_digest=model.program_digest(capability),
@@ -386,7 +417,11 @@ class Operations:
                     operation=capability,
                     inputs=env if steps is None else {**env, program.steps.parameter: steps},
                 )
-                layout = {part.name: (np.dtype(part.dtype), part.shape) for part in program.outputs}
+                layout = {
+                    part.name: (np.dtype(part.dtype), part.shape)
+                    for part in program.outputs
+                    if part.name not in left_out
+                }
                 outputs, report = await self._cache.fetch(keys, layout, compute, compute_seconds=seconds)
                 return outputs, report.outcome
         except TimeoutError:

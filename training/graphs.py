@@ -60,7 +60,7 @@ _TRACE = Output(
     dtype="float64",
     kind="statistic",
     units="nats",
-    description="log-probability of each position given the earlier ones; they add up to log_prob",
+    description="log-probability of each coordinate, pixel or sample given the earlier ones; they add up to log_prob",
 )
 _SCALE = {
     "name": "scale",

@@ -15,6 +15,7 @@ from models.randomness import bits, normal, state
 __all__ = [
     "TEMPERATURE",
     "bernoulli_log_prob",
+    "bernoulli_terms",
     "standard_logistic",
     "standard_logistic_log_prob",
     "standard_normal",
@@ -70,5 +71,10 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
         >>> round(chance.item(), 4) == round(log(0.5) - 200.0, 4)
         True
     """
-    evidence = ((2.0 * x - 1.0) * logits).double()  # [n, d]: log-odds of what was seen
-    return -row_sum(softplus(-evidence))
+    return row_sum(bernoulli_terms(logits, x))
+
+
+def bernoulli_terms(logits: Tensor, x: Tensor) -> Tensor:
+    """Of each bit by itself: logits float32 [n, d], x of 0 and 1 as float32 [n, d] -> float64 [n, d]."""
+    evidence = ((2.0 * x - 1.0) * logits).double()  # log-odds of what was seen
+    return -softplus(-evidence)

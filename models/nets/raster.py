@@ -136,9 +136,19 @@ class RasterModel(GenerativeModel):
 
     def log_prob(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """log p(x), exact, in nats: x [n, *shape] -> float64 [n]."""
+        return self.log_prob_and_trace(x, *conditions)[0]
+
+    @property
+    def trace_shape(self) -> tuple[int, ...]:
+        """[H, W]: all channels of a pixel have one law."""
+        return (self.height, self.columns)
+
+    def log_prob_and_trace(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """x [n, *shape] -> log p(x) float64 [n], and of each pixel given the earlier ones, float64 [n, H, W]."""
         pixels = self._pixels(x)
         raw, around = self._whole(pixels, conditions)
-        return row_sum(self.law.log_prob(raw, pixels, around))
+        terms = self.law.log_prob(raw, pixels, around).double()  # [n, H W]
+        return row_sum(terms), terms.reshape(-1, self.height, self.columns)
 
     # -- sampling, pixel by pixel ----------------------------------------------------------------------------------
 

@@ -45,6 +45,11 @@ class LogProbRequest(AskedAbout):
         description="Knobs by name, such as `samples`, the number of draws that a bound takes: a number, or a list of "
         "one number a row.",
     )
+    trace: bool = Field(
+        default=False,
+        description="Whether to give the terms that each log-probability is the sum of, too: one for each column, "
+        "pixel or sample given the earlier ones, where the model is autoregressive.",
+    )
 
 
 class LogProbAnswer(AnswerHead):
@@ -79,8 +84,8 @@ class LogProbAnswer(AnswerHead):
     )
     trace: Nested | None = Field(
         default=None,
-        description="Of a model of signals, whose log-probability is a sum over time: for each row the terms, each the "
-        "log-probability of a sample given the earlier ones, in nats; they add up to log_prob.",
+        description="Where `trace` is asked for: for each row the terms, each the log-probability of a column, pixel "
+        "or sample given the earlier ones, in nats; they add up to log_prob. Low ones say what is unlikely about it.",
     )
     bits_per_dimension: Values | None = Field(
         default=None,
@@ -120,5 +125,6 @@ async def log_prob(operations: Operations, asked: LogProbRequest, errand: Errand
         seed=asked.seed,
         condition=asked.condition,
         parameters=asked.parameters,
+        trace=asked.trace,
         errand=errand,
     )

@@ -161,3 +161,21 @@ def test_refuses_what_is_not_binary_or_may_be_missing() -> None:
     assert "'pixel' is ordinal" in (MADE.accepts(Support(shape=(2, 2), element=grey)) or "")
     hole = Column(name="pixel", kind="binary", base_measure="counting", missing_allowed=True)
     assert "may be missing" in (MADE.accepts(Support(shape=(2, 2), element=hole)) or "")
+
+
+@pytest.mark.parametrize("shape", [(9,), (3, 4)])
+def test_the_trace_is_what_each_coordinate_adds(shape: tuple[int, ...]) -> None:
+    """A term is the difference of two log-probabilities: of the coordinates up to it, and up to the one before."""
+    model = made(*shape)
+    x = every_state(*shape)[:: 2 ** prod(shape) // 16 - 1]
+    log_prob, trace = model.log_prob_and_trace(x)
+    assert tuple(trace.shape[1:]) == model.trace_shape == shape
+    assert torch.allclose(trace.flatten(1).sum(dim=1), log_prob, rtol=1e-12)
+    changed = x.clone().flatten(1)
+    changed[:, 5:] = 1 - changed[:, 5:]
+    later = model.log_prob_and_trace(changed.reshape(x.shape))[1].flatten(1)
+    assert torch.equal(later[:, :5], trace.flatten(1)[:, :5]), "what comes later is in no earlier term"
+    flipped = x.clone().flatten(1)
+    flipped[:, 4] = 1 - flipped[:, 4]
+    other = model.log_prob_and_trace(flipped.reshape(x.shape))[1].flatten(1)[:, 4]
+    assert torch.allclose(other.exp() + trace.flatten(1)[:, 4].exp(), torch.ones_like(other))

@@ -67,9 +67,14 @@ def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFam
         np.testing.assert_array_equal(np.array(answer.json()[name], dtype=np.float64), values, err_msg=path)
         if path == "/log_prob":
             parts = graphs(family, "log_prob", x=x)
-            assert ("trace" in parts) == (answer.json().get("trace") is not None)
-            if "trace" in parts:
-                trace = np.array(answer.json()["trace"])
+            assert answer.json().get("trace") is None, "nobody asked for it"
+            asked = ask(client, path, family, **fields, trace=True)
+            if "trace" not in parts:
+                assert asked.status_code == 422
+                assert "this model's log_prob is no sum of terms that are known" in asked.json()["detail"]
+            else:
+                assert asked.json()[name] == answer.json()[name]
+                trace = np.array(asked.json()["trace"])
                 np.testing.assert_array_equal(trace, parts["trace"])
                 np.testing.assert_allclose(trace.reshape(len(x), -1).sum(axis=1), values, rtol=1e-12)
         if path == "/encode":
