@@ -26,6 +26,11 @@ CLASSICAL: dict[tuple[str, str], dict[str, tuple[str, str]]] = {
         "tails_have_no_mass": ("tail = 1.0 / (n + 1.0)", "tail = 1e-12"),
         "edges_lie_on_rounded_values": ("low - 0.5 * resolution, each", "low, each"),
     },
+    ("models/orthogonal_series.py", "tests/models/test_orthogonal_series.py"): {
+        "the_risk_counts_each_row_for_itself": ("2.0 * squares - (n + 1) * coefficients", "squares - n * coefficients"),
+        "what_is_negative_stays": ("positive = series.clamp(min=0.0)", "positive = series.abs()"),
+        "slopes_are_left_out_of_areas": ("(first + 0.5 * slope * share)", "(first + slope * share)"),
+    },
     ("models/nets/levels.py", "tests/models/test_independent.py"): {
         "short_columns_have_the_values_of_long_ones": (
             "torch.where(self.real, counts + smoothing",
