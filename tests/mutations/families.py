@@ -182,7 +182,7 @@ FAMILIES = [
             "row_logsumexp(log_weight + cell) - per",
             "row_logsumexp(log_weight + cell)",
         ),
-        missing_is_free=("terms.append(-row_sum(full_lanes(_softplus, -odds)))", "terms.append(0.0 * row_sum(odds))"),
+        missing_is_free=("terms.append(-full_lanes(_softplus, -odds))", "terms.append(0.0 * odds)"),
         the_slope_is_dropped=("row_logsumexp(log_weight + point) + slope", "row_logsumexp(log_weight + point)"),
     ),
     *mutants_of(

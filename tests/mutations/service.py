@@ -49,7 +49,7 @@ SERVICE = [
             "            self.transport.close()\n        self.questions",
             "        self.questions",
         ),
-        room_is_never_given_back=("            self.parts.budget.give(left.head.length)\n", "            pass\n"),
+        room_is_never_given_back=("        self._release(left)\n", "        pass\n"),
     ),
     *mutants_of(
         "service/predictions.py",
