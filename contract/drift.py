@@ -14,15 +14,15 @@ The null hypothesis is that served scores are exchangeable with the n calibratio
 
 from __future__ import annotations
 
-from math import exp, log, pi, sqrt
+from math import exp, pi, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["CHUNK", "Martingale", "OnlineRanks", "kolmogorov_smirnov"]
 
-CHUNK = 128
-"""Scores taken at once: comparing them with each other costs the square, and products over them stay finite."""
+CHUNK = 256
+"""Scores taken at once at most: comparing them with each other costs the square, and products over them stay finite."""
 
 
 def kolmogorov_smirnov(calibration: NDArray[np.float64], scores: ArrayLike) -> tuple[float, float]:
@@ -95,11 +95,8 @@ class OnlineRanks:
         tied = np.searchsorted(self._calibration, scores, side="right") > cells
         if tied.any():
             cells[tied] = np.searchsorted(self._places, cells[tied] + coins[tied, 1])
-        upto = np.cumsum(self._weights)
-        earlier = _EARLIER[:k, :k]
-        higher = (earlier & (cells > cells[:, None])).sum(axis=1)
-        equal = (earlier & (cells == cells[:, None])).sum(axis=1)
-        above = self._total - upto[cells] + higher
+        higher, equal = _earlier(cells)
+        above = self._total - np.cumsum(self._weights)[cells] + higher
         own = self._weights[cells] + equal
         p: NDArray[np.float64] = (above + coins[:, 0] * own) / (self._total + np.arange(k))
         np.add.at(self._weights, cells, 1)
@@ -107,15 +104,27 @@ class OnlineRanks:
         return p
 
 
-_EARLIER = np.tri(CHUNK, k=-1, dtype=bool)
+_BEFORE = np.triu(np.ones((CHUNK, CHUNK), dtype=bool), k=1)
 
-# What is bet: 1 + size * shape(p), where the shape has mean zero under the null and the bet is never negative.
+
+def _earlier(cells: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """For each of k cells, how many of those before it are higher, and how many equal."""
+    k = len(cells)
+    order = np.argsort(cells, kind="stable")
+    rank = np.empty(k, dtype=np.uint8)
+    rank[order] = np.arange(k, dtype=np.uint8)
+    # Equal cells are ranked in their order, so that one comparison of small numbers finds the higher ones.
+    higher = rank[:, None] > rank
+    higher &= _BEFORE[:k, :k]
+    equal = rank - np.searchsorted(cells[order], cells)
+    return np.add.reduce(higher.view(np.uint8), axis=0, dtype=np.uint8), equal
+
+
+# A bet is 1 + size * shape(p); the shapes have mean zero under the null, and no bet is ever negative.
 _TAIL = 0.05
-_BETS = (
-    *(("place", size) for size in (-0.9, -0.45, -0.15, 0.15, 0.45, 0.9)),
-    *(("spread", size) for size in (-0.8, -0.3, 0.3, 0.8)),
-    *(("tail", size) for size in (0.02, 0.1)),
-)
+_PLACE, _SPREAD, _TAILS = (-0.9, -0.45, -0.15, 0.15, 0.45, 0.9), (-0.8, -0.3, 0.3, 0.8), (0.02, 0.1)
+_SIZES = np.zeros((len(_PLACE) + len(_SPREAD) + len(_TAILS), 3))
+_SIZES[:6, 0], _SIZES[6:10, 1], _SIZES[10:, 2] = _PLACE, _SPREAD, _TAILS
 
 
 class Martingale:
@@ -138,33 +147,32 @@ class Martingale:
     def __init__(self) -> None:
         self.rows = 0
         self.log = 0.0
-        self._placed = np.zeros(len(_BETS))
-        self._scale = 0.0  # logarithm of the unit in which it is counted, so that it never overflows
+        self._placed = np.zeros(len(_SIZES))
+        self._scale = 0.0  # logarithm of the unit it is counted in, the wealth itself, so that nothing overflows
 
     def __call__(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logarithm of the wealth after each of the next p-values, [k] -> [k]. At most ``CHUNK`` at once."""
         t = self.rows + np.arange(1, len(p) + 1)
         cash = 1.0 / (1.0 + np.log1p(t))
-        # T(t - 1) - T(t), without its cancellation.
-        put_in = np.log1p(1.0 / t) * cash / (1.0 + np.log(t)) * exp(-self._scale) / len(_BETS)
-        grown = np.cumprod(_bets(p), axis=0)
-        bought = np.empty_like(grown)  # in units of the bets' value at the start of the chunk
-        bought[0] = put_in[0] + self._placed
-        bought[1:] = put_in[1:, None] / grown[:-1]
-        placed = np.cumsum(bought, axis=0) * grown
-        path: NDArray[np.float64] = self._scale + np.log(placed.sum(axis=1) + cash * exp(-self._scale))
-        self._placed, self.rows, self.log = placed[-1], int(t[-1]), float(path[-1])
-        if self.log > self._scale + _FULL:
-            self._placed *= exp(self._scale - self.log)
-            self._scale = self.log
+        # T(t - 1) - T(t), without its cancellation, in equal parts.
+        put_in = np.log1p(1.0 / t) * cash / (1.0 + np.log(t)) * (exp(-self._scale) / len(_SIZES))
+        grown = np.cumprod(_bets(p), axis=1)
+        bought = np.empty_like(grown)  # in units of what each bet was worth at the start of the chunk
+        bought[:, 0] = put_in[0] + self._placed
+        bought[:, 1:] = put_in[1:] / grown[:, :-1]
+        placed = np.cumsum(bought, axis=1) * grown
+        path: NDArray[np.float64] = self._scale + np.log(placed.sum(axis=0) + cash * exp(-self._scale))
+        self.rows, self.log = int(t[-1]), float(path[-1])
+        self._placed, self._scale = placed[:, -1] * exp(self._scale - self.log), self.log
         return path
 
 
-_FULL = log(1e30)
-
-
 def _bets(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What one unit becomes in each bet, [k] -> [k, bets]."""
-    x = 1.0 - 2.0 * p
-    shapes = {"place": x, "spread": (3.0 * x * x - 1.0) / 2.0, "tail": (p < _TAIL) / _TAIL - 1.0}
-    return np.stack([1.0 + size * shapes[shape] for shape, size in _BETS], axis=1)
+    """What one unit becomes in each bet, [k] -> [bets, k]."""
+    shapes = np.empty((3, len(p)))
+    x = shapes[0] = 1.0 - 2.0 * p
+    shapes[1] = 1.5 * x * x - 0.5
+    shapes[2] = (p < _TAIL) * (1.0 / _TAIL) - 1.0
+    bets: NDArray[np.float64] = _SIZES @ shapes
+    bets += 1.0
+    return bets
