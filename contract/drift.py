@@ -3,11 +3,11 @@
 The null hypothesis is that served scores are exchangeable with the n calibration scores. Three pieces:
 
 - ``kolmogorov_smirnov``: how far some scores lie from the calibration scores; one look at one sample.
-- ``OnlineRanks``: p-values of the scores as they come, independent and uniform on [0, 1] under the null. The first score
-  is ranked among the calibration scores, the next among those and the first, and so on (Vovk, Nouretdinov and Gammerman
-  2003, "Testing exchangeability on-line"). Ranked among the calibration scores alone, p-values are *not* independent:
-  whatever distinguishes those n scores from the law that they were drawn of comes back in every p-value, and a test on
-  them alarms sooner or later for any n.
+- ``OnlineRanks``: p-values of the scores as they come, independent and uniform on [0, 1] under the null. The first
+  score is ranked among the calibration scores, the next among those and the first, and so on (Vovk, Nouretdinov and
+  Gammerman 2003, "Testing exchangeability on-line"). Ranked among the calibration scores alone, p-values are *not*
+  independent: whatever distinguishes those n scores from the law that they were drawn of comes back in every p-value,
+  and a test on them alarms sooner or later for any n.
 - ``Martingale``: bets against the uniformity of those p-values. Its wealth is a non-negative martingale that starts at
   1, so that by Ville's inequality P(it ever reaches 1 / level) <= level, however long and often it is looked at.
 """

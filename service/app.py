@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from runtime.goldens import golden_questions
-from service.api import anomaly_score, classify, encode, health, inpaint, log_prob, models, openapi, sample
+from service.api import anomaly_score, classify, drift, encode, health, inpaint, log_prob, models, openapi, sample
 from service.api.codecs import dump
 from service.api.edge import Edge, respond
 from service.api.negotiation import JSON
@@ -26,6 +26,7 @@ from service.api.problems import ProblemError
 from service.auth import Guard, Keyring
 from service.cache import RowCache
 from service.catalogue import Catalogue
+from service.drift import Drift
 from service.limits import ByteBudget
 from service.operations import Operations
 from service.parts import Parts
@@ -67,7 +68,7 @@ def create_app(settings: Settings | None = None, on_ready: Callable[[Parts], Non
     app.state.parts = parts
     app.state.gallery = Gallery(parts)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    for room in (sample, log_prob, encode, anomaly_score, classify, inpaint, models, health, pages):
+    for room in (sample, log_prob, encode, anomaly_score, classify, inpaint, models, drift, health, pages):
         app.include_router(room.router)
     app.add_api_route("/openapi.json", _openapi, methods=["GET"], include_in_schema=False)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
@@ -107,6 +108,7 @@ def build_parts(settings: Settings) -> Parts:
         catalogue=catalogue,
         cache=cache,
         scheduler=scheduler,
+        drift=Drift(catalogue, level=settings.drift_level, workers=settings.workers),
         operations=operations,
         guard=_guard(settings),
         quotas=Quotas(redis_url, timeout_seconds=settings.redis_timeout_ms / 1000.0, observe=metrics.cache_event),
@@ -118,6 +120,7 @@ def build_parts(settings: Settings) -> Parts:
     metrics.gauge("nonesuch_body_bytes_held", "Bytes of request bodies held.", lambda: parts.budget.held)
     metrics.gauge("nonesuch_cache_memory_bytes", "Bytes in the memory cache.", lambda: cache.memory_used)
     metrics.gauge("nonesuch_redis_up", "1 while Redis is in use.", lambda: float(cache.redis_state == "closed"), "min")
+    parts.drift.tell(metrics)
     return parts
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.auth import Guard
 from service.cache import RowCache
 from service.catalogue import Catalogue
+from service.drift import Drift
 from service.limits import ByteBudget
 from service.operations import Operations
 from service.quotas import Quotas
@@ -32,6 +33,7 @@ class Parts:
     catalogue: Catalogue
     cache: RowCache
     scheduler: Scheduler
+    drift: Drift
     operations: Operations
     guard: Guard | None
     quotas: Quotas

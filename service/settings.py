@@ -157,6 +157,14 @@ class Settings(BaseSettings):
         default=30, ge=0, description="After draining, how long running requests may take before they are cut off."
     )
 
+    drift_level: float = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="Probability of a false alarm of drift (`/models/MODEL/drift`) that each version may have from the "
+        "start of the service to its end; several workers share it.",
+    )
+
     log_format: Literal["console", "json"] = Field(
         default="console", description="Log lines for people (`console`) or for machines (`json`)."
     )

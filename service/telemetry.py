@@ -7,7 +7,7 @@ import os
 import sys
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -30,6 +30,9 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 GATHER = 512
 """So many observations are gathered at most."""
+
+Figures = Mapping[tuple[str, ...], float]
+"""Figures by the values of their labels."""
 
 
 class Metrics:
@@ -83,6 +86,7 @@ class Metrics:
         self._answers: dict[tuple[str, str, str], _Answers] = {}
         self._runs: dict[str, _Runs] = {}
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
+        self._families: list[tuple[Gauge, Callable[[], Figures], set[tuple[str, ...]]]] = []
         # One of several workers: each keeps its figures in files, and any of them tells those of all.
         self.shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
@@ -95,12 +99,31 @@ class Metrics:
         else:
             gauge.set_function(read)
 
+    def gauges(self, name: str, words: str, labels: Sequence[str], read: Callable[[], Figures]) -> None:
+        """Figures by labels that are read when somebody asks; of several workers, the greatest of theirs.
+
+        What is no longer among them is shown no more; where there are several workers, whose files keep it, as 0.
+        """
+        gauge = Gauge(name, words, labels, registry=self.registry, multiprocess_mode="livemax")
+        self._families.append((gauge, read, set()))
+
     def refresh(self) -> None:
         """Write down what was gathered and, for other workers if there are any, this one's gauges."""
         for gathered in self._gathered:
             gathered.write()
         for gauge, read in self._gauges:
             gauge.set(read())
+        for gauge, figures, shown in self._families:
+            now = figures()
+            for labels in shown - now.keys():
+                if self.shared:
+                    gauge.labels(*labels).set(0.0)
+                else:
+                    gauge.remove(*labels)
+            for labels, value in now.items():
+                gauge.labels(*labels).set(value)
+            shown.clear()
+            shown.update(now)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered; ``route`` is the path's template, never the path itself."""

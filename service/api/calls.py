@@ -220,6 +220,8 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
     except (TimeoutError, DeadlineExceeded):
         raise DeadlineExceeded(f"the answer was not ready within {seconds * 1000:.0f} ms") from None
     answered(parts, request.scope, answer.model, call.capability, n, answer.cache)
+    if call.capability == "score":
+        parts.drift.observe(answer.model, answer.body["score"])
     return Response(
         content,
         media_type=media_type,

@@ -190,7 +190,10 @@ class PlainQuestions:
         if asked.capability == "log_prob":
             return dump(log_prob_answer(asked.model, plan.program, outputs))
         alpha = ALPHA if asked.alpha is None else asked.alpha
-        return dump(score_answer(asked.model, plan.program, outputs, alpha))
+        scored = score_answer(asked.model, plan.program, outputs, alpha)
+        content = dump(scored)
+        self._parts.drift.observe(asked.model, scored["score"])
+        return content
 
     def _plan(self, model: LoadedModel, route: Route) -> Plan | None:
         """What is known of a capability; None where the model lacks it, or it takes more than rows."""
