@@ -53,6 +53,8 @@ def test_every_call_is_there(document: dict[str, Any]) -> None:
         ("get", "/models"),
         ("get", "/models/{model}"),
         ("get", "/models/{model}/versions/{version}"),
+        ("get", "/models/{model}/drift"),
+        ("get", "/models/{model}/versions/{version}/drift"),
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/metrics"),
