@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from contract.drift import CHUNK
 from service.drift import Watch
 
 WEEK = 7 * 24 * 3600 * 10
@@ -99,8 +100,8 @@ def cost(size: int, rows: int = 200_000) -> float:
     started = time.process_time()
     for some in scores:
         watch.add(some)
-        if watch.due:
-            watch.look(4 * 256)
+        if watch.waiting >= CHUNK:
+            watch.look(4 * CHUNK)
     return 1e6 * (time.process_time() - started) / rows
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from math import log
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import structlog
@@ -26,9 +26,9 @@ __all__ = ["WINDOW", "Drift", "Watch"]
 WINDOW = 1024
 """The distance from the calibration scores is that of so many last scores."""
 
-LN10 = log(10.0)
-
-_AT_ONCE = 4 * CHUNK  # in one turn of the event loop, about a millisecond
+_AT_ONCE = 4 * CHUNK  # scores looked at in one turn of the event loop, in about a millisecond
+_MOST_WAITING = 2**18  # what comes beyond is looked at before anything else is done
+_LN10 = log(10.0)
 
 _log = structlog.get_logger("nonesuch")
 
@@ -60,9 +60,9 @@ class Watch:
         self._distance: tuple[int, tuple[float, float]] | None = None  # by the number of rows
 
     @property
-    def due(self) -> bool:
-        """Whether enough scores wait to be worth a look."""
-        return self._end - self._start >= CHUNK
+    def waiting(self) -> int:
+        """Scores that wait to be looked at; from ``CHUNK`` on they are worth it."""
+        return self._end - self._start
 
     @property
     def rows(self) -> int:
@@ -72,12 +72,12 @@ class Watch:
     @property
     def log10_martingale(self) -> float:
         """Decimal logarithm of the martingale as it stands."""
-        return self._martingale.log / LN10
+        return self._martingale.log / _LN10
 
     @property
     def log10_highest(self) -> float:
         """The same at its highest."""
-        return self._highest / LN10
+        return self._highest / _LN10
 
     @property
     def window(self) -> int:
@@ -90,7 +90,8 @@ class Watch:
             self.since = datetime.now(UTC)
         end = self._end + len(scores)
         if end > len(self._held):
-            self._held = np.concatenate([self._held[self._start : self._end], scores, np.empty(CHUNK)])
+            room = np.empty(CHUNK + self.waiting // 2)
+            self._held = np.concatenate([self._held[self._start : self._end], scores, room])
             self._start, end = 0, end - self._start
         else:
             self._held[self._end : end] = scores
@@ -99,12 +100,11 @@ class Watch:
     def look(self, most: int | None = None) -> None:
         """Look at all that is held, or at about so many scores of it, in whole chunks."""
         least, until = (1, self._end) if most is None else (CHUNK, self._start + most)
-        while self._end - self._start >= least and self._start < until:
+        while self.waiting >= least and self._start < until:
             some = self._held[self._start : min(self._end, self._start + CHUNK)]
             self._see(some)
             self._start += len(some)
-        rest = self._end - self._start
-        if rest < CHUNK:
+        if (rest := self.waiting) < CHUNK:
             room = self._held if len(self._held) == 2 * CHUNK else np.empty(2 * CHUNK)
             room[:rest] = self._held[self._start : self._end]
             self._held, self._start, self._end = room, 0, rest
@@ -141,19 +141,29 @@ class Drift:
         self._catalogue = catalogue
         self._level = level / workers
         self._watches: WeakKeyDictionary[LoadedModel, Watch] = WeakKeyDictionary()
+        self._behind: WeakSet[LoadedModel] = WeakSet()  # whose scores are looked at in the loop's next turns
 
     def observe(self, model: LoadedModel, scores: NDArray[np.floating]) -> None:
         """Scores were given out, [n]."""
         watch = self._watches.get(model) or self._begin(model)
         watch.add(scores)
-        if watch.due:
+        if watch.waiting >= CHUNK and model not in self._behind:
             self._look(model, watch)
+        elif watch.waiting > _MOST_WAITING:
+            self._see(model, watch, watch.waiting - _MOST_WAITING)
 
     def of(self, model: LoadedModel) -> Watch:
-        """The watch of a model that scores anomalies, with everything looked at."""
+        """The watch of a model that scores anomalies; with every score looked at, unless it is behind."""
         watch = self._watches.get(model) or self._begin(model)
-        self._told(model, watch, None)
+        if model not in self._behind:
+            self._see(model, watch, None)
         return watch
+
+    async def caught_up(self, model: LoadedModel) -> Watch:
+        """The same, with every score looked at that has been given out by then."""
+        while model in self._behind:
+            await asyncio.sleep(0)
+        return self.of(model)
 
     def tell(self, metrics: Metrics) -> None:
         """Show in the metrics how each version stands that is served and scores anomalies."""
@@ -196,11 +206,15 @@ class Drift:
         return watch
 
     def _look(self, model: LoadedModel, watch: Watch) -> None:
-        self._told(model, watch, _AT_ONCE)
-        if watch.due:  # the rest of a large answer; others come between
+        """Look at what waits, a part of it in each turn of the loop: a large answer keeps nobody else waiting."""
+        self._see(model, watch, _AT_ONCE)
+        if watch.waiting >= CHUNK:
+            self._behind.add(model)
             asyncio.get_running_loop().call_soon(self._look, model, watch)
+        else:
+            self._behind.discard(model)
 
-    def _told(self, model: LoadedModel, watch: Watch, most: int | None) -> None:
+    def _see(self, model: LoadedModel, watch: Watch, most: int | None) -> None:
         before = watch.alarm_at
         watch.look(most)
         if watch.alarm_at != before:

@@ -80,7 +80,7 @@ async def drift(request: Request, model: str) -> Response:
     """Whether the default version's anomaly scores are still like its calibration scores, with an alarm that keeps its
     level however often it is looked at.
     """
-    return _answer(parts_of(request), model, None)
+    return await _answer(parts_of(request), model, None)
 
 
 @router.get(
@@ -92,15 +92,15 @@ async def drift(request: Request, model: str) -> Response:
 )
 async def version_drift(request: Request, model: str, version: int) -> Response:
     """The same of one version."""
-    return _answer(parts_of(request), model, version)
+    return await _answer(parts_of(request), model, version)
 
 
-def _answer(parts: Parts, name: str, version: int | None) -> Response:
+async def _answer(parts: Parts, name: str, version: int | None) -> Response:
     model = parts.catalogue.get(name, version)
     manifest, calibration = model.manifest, model.calibration_scores
     if calibration is None:
         raise NotSupported(name, "score", manifest.reasons["score"])
-    watch, settings = parts.drift.of(model), parts.settings
+    watch, settings = await parts.drift.caught_up(model), parts.settings
     statistic, p_value = watch.distance() or (None, None)
     body = {
         "model": manifest.name,

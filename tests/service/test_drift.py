@@ -42,11 +42,11 @@ def test_every_score_is_seen_once_and_in_order(sizes: list[int], data: st.DataOb
     for part in np.split(scores, np.cumsum(sizes)[:-1]):
         watch.add(part)
         match data.draw(st.sampled_from(["wait", "some", "all"])):
-            case "some" if watch.due:
+            case "some":
                 watch.look(2 * CHUNK)
             case "all":
                 watch.look()
-                assert not watch.due
+                assert watch.waiting == 0
     watch.look()
     assert watch.rows == len(scores)
     assert watch.log10_martingale * np.log(10) == pytest.approx(path_of(scores)[-1], abs=1e-9)
@@ -126,15 +126,38 @@ def test_a_large_answer_is_looked_at_in_several_turns_and_nothing_is_left(root: 
     async def act() -> None:
         async with started(root) as catalogue:
             drift, model = Drift(catalogue, level=0.01), catalogue.get("normal")
-            drift.observe(model, np.zeros(20 * CHUNK + 7))
-            seen = [drift._watches[model].rows]
-            for _ in range(10):
+            scores = np.random.default_rng(7).normal(size=40 * CHUNK + 7)
+            drift.observe(model, scores[: 20 * CHUNK])
+            assert drift.of(model).rows == 4 * CHUNK
+            drift.observe(model, scores[20 * CHUNK :])  # one more keeps its place behind it
+            seen = [drift.of(model).rows]
+            while drift.of(model).waiting:
                 await asyncio.sleep(0)
-                seen.append(drift._watches[model].rows)
-            assert seen[0] == 4 * CHUNK
-            assert seen[-1] == 20 * CHUNK
-            assert max(np.diff(seen)) <= 4 * CHUNK
-            assert drift.of(model).rows == 20 * CHUNK + 7
+                seen.append(drift.of(model).rows)
+            assert seen == [*range(4 * CHUNK, 40 * CHUNK, 4 * CHUNK), len(scores)]
+            drift.observe(model, scores)
+            watch = await drift.caught_up(model)
+            assert watch.rows == 2 * len(scores)
+            at_once = Watch(CALIBRATION_OF_NORMAL, seed=int(model.digest, 16), level=0.01)
+            at_once.add(np.tile(scores, 2))
+            at_once.look()
+            assert watch.log10_martingale == pytest.approx(at_once.log10_martingale, abs=1e-9)
+
+    asyncio.run(act())
+
+
+def test_what_waits_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.drift._MOST_WAITING", 10 * CHUNK)
+    write(root, normal())
+
+    async def act() -> None:
+        async with started(root) as catalogue:
+            drift, model = Drift(catalogue, level=0.01), catalogue.get("normal")
+            for i in range(1, 30):  # and the loop has no turn between them
+                drift.observe(model, np.zeros(6 * CHUNK))
+                assert drift.of(model).waiting <= 10 * CHUNK
+                assert drift.of(model).rows + drift.of(model).waiting == i * 6 * CHUNK
+            assert (await drift.caught_up(model)).waiting == 0
 
     asyncio.run(act())
 
