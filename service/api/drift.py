@@ -10,12 +10,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.api import examples
 from service.api.calls import parts_of
 from service.api.codecs import dump
 from service.api.negotiation import JSON
 from service.api.problems import responses
-from service.drift import Watch
 from service.errors import NotSupported
 from service.parts import Parts
 
@@ -59,11 +57,68 @@ class DriftAnswer(BaseModel):
     meaning: str = Field(description="What follows from it, and what does not.")
 
 
+def _meaning(alarm: bool, level: float) -> str:
+    found = (
+        "The rows are not, or ceased to be, like the calibration rows: the p-values of /anomaly-score keep no rate "
+        "while that lasts. Look at what is sent; calibrate or train a new version, whose watch starts afresh."
+        if alarm
+        else "No alarm, which is no proof that nothing drifts: small changes need many rows to show, and many "
+        "calibration rows."
+    )
+    return (
+        f"{found} For rows exchangeable with the calibration rows the alarm is ever raised with probability at most "
+        f"{level:g}. Rows that depend on each other, or the same row asked again and again, are not exchangeable and "
+        "raise it too."
+    )
+
+
+_MOONS = {
+    "model": "moons",
+    "version": 1,
+    "digest": "1eefdb145ac1737785de67edd7128289d6d64dd848fe07adf8b35f0c12709e31",
+    "since": "2026-11-21T17:07:14+00:00",
+    "n_calibration": 2000,
+    "level": 0.01,
+    "log10_alarm": 2.0,
+    "window": 1024,
+    "workers": 1,
+}
+_EXAMPLES = {
+    "quiet": {
+        "summary": "After 4,000 points of the two moons",
+        "value": {
+            **_MOONS,
+            "rows": 4000,
+            "alarm": False,
+            "alarm_at_row": None,
+            "log10_martingale": -0.9632243581715253,
+            "log10_highest": 0.1698353723853877,
+            "ks_statistic": 0.03137500000000004,
+            "ks_p_value": 0.511335273203169,
+            "meaning": _meaning(False, 0.01),
+        },
+    },
+    "loud": {
+        "summary": "After 1,000 more, of noise 0.15 instead of 0.1",
+        "value": {
+            **_MOONS,
+            "rows": 5000,
+            "alarm": True,
+            "alarm_at_row": 4162,
+            "log10_martingale": 34.0522552473065,
+            "log10_highest": 34.601345134029025,
+            "ks_statistic": 0.19164843750000005,
+            "ks_p_value": 3.0784352154174747e-22,
+            "meaning": _meaning(True, 0.01),
+        },
+    },
+}
+
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": DriftAnswer,
         "description": "What is known of the scores that were given out.",
-        "content": {JSON: {"examples": examples.DRIFT}},
+        "content": {JSON: {"examples": _EXAMPLES}},
     },
     **responses("unauthorised", "unknown-model", "capability-not-supported", "internal-error", "starting"),
 }
@@ -119,21 +174,6 @@ async def _answer(parts: Parts, name: str, version: int | None) -> Response:
         "ks_statistic": statistic,
         "ks_p_value": p_value,
         "workers": settings.workers,
-        "meaning": _meaning(watch, settings.drift_level),
+        "meaning": _meaning(watch.alarm_at is not None, settings.drift_level),
     }
     return Response(dump(body), media_type=JSON)
-
-
-def _meaning(watch: Watch, level: float) -> str:
-    found = (
-        "No alarm, which is no proof that nothing drifts: small changes need many rows to show, and many calibration "
-        "rows."
-        if watch.alarm_at is None
-        else "The rows ceased to be like the calibration rows and the rows before: the p-values of /anomaly-score keep "
-        "no rate while that lasts. Look at what is sent; calibrate or train a new version, whose watch starts afresh."
-    )
-    return (
-        f"{found} For rows exchangeable with the calibration rows the alarm is ever raised with probability at most "
-        f"{level:g}. Rows that depend on each other, or the same row asked again and again, are not exchangeable and "
-        "raise it too."
-    )

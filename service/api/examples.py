@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ANOMALY_SCORE", "CLASSIFY", "DECODE", "DRIFT", "ENCODE", "INPAINT", "LOG_PROB", "SAMPLE"]
+__all__ = ["ANOMALY_SCORE", "CLASSIFY", "DECODE", "ENCODE", "INPAINT", "LOG_PROB", "SAMPLE"]
 
 # The first benign and the first malignant row of the Wisconsin diagnostic data (Wolberg, Street and Mangasarian 1995).
 _COLUMNS = (
@@ -75,6 +75,3 @@ CLASSIFY: dict[str, Any] = {}
 INPAINT = {
     "rows": _example("Where may a point lie whose x is known?", model="moons-gaussian", rows=[[0.5, None]], n=3),
 }
-
-# An answer, of a call that takes nothing.
-DRIFT: dict[str, Any] = {}

@@ -72,4 +72,15 @@ CONTRACT = [
         family_test("p_values_are_super_uniform", "gaussian"),
         p_values_are_shifted=("return 1 + len(calibration) -", "return len(calibration) -"),
     ),
+    *mutants_of(
+        "contract/drift.py",
+        "tests/contract/test_drift.py",
+        earlier_scores_of_a_chunk_are_forgotten=("higher &= _BEFORE[:k, :k]", "higher &= False"),
+        served_scores_are_not_remembered=("np.add.at(self._weights, cells, 1)", "np.add.at(self._weights, cells, 0)"),
+        equals_are_always_the_lower=("cells[tied] + coins[tied, 1]", "cells[tied] + 0.0 * coins[tied, 1]"),
+        a_bet_is_better_than_fair=("bets += 1.0", "bets += 1.002"),
+        what_is_bet_stays_cash_too=("cash = 1.0 / (1.0 + np.log1p(t))", "cash = 1.0 / (1.0 + np.log1p(0 * t))"),
+        wealth_is_not_carried_on=("put_in[0] + self._placed", "put_in[0] + 0.0 * self._placed"),
+        the_distance_is_one_sided=("np.abs(distances).max()", "distances.max()"),
+    ),
 ]

@@ -165,4 +165,21 @@ SERVICE = [
         what_comes_after_a_hole_is_called_exact=("np.logical_and.accumulate(known, axis=1)", "known"),
         summed_columns_are_those_that_are_known=("np.flatnonzero(~row)", "np.flatnonzero(row)"),
     ),
+    *mutants_of(
+        "service/drift.py",
+        "tests/service/test_drift.py",
+        the_alarm_is_the_last_row_above=("int(np.argmax(path >=", "int(np.argmin(path >="),
+        workers_do_not_share_the_level=("self._level = level / workers", "self._level = level"),
+        the_window_is_not_of_the_last_rows=("(before + np.arange(len(scores))) % WINDOW", "np.arange(len(scores))"),
+    ),
+    *mutants_of(
+        "service/api/plain.py",
+        "tests/service/test_drift_over_http.py",
+        plain_questions_are_not_watched=('self._parts.drift.observe(asked.model, scored["score"])', "pass"),
+    ),
+    *mutants_of(
+        "service/api/calls.py",
+        "tests/service/test_drift_over_http.py",
+        questions_by_the_framework_are_not_watched=('parts.drift.observe(answer.model, answer.body["score"])', "pass"),
+    ),
 ]

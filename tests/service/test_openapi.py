@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from service.api import examples
+from service.api.drift import DriftAnswer
 from service.api.problems import KINDS
 from tests.service.server_process import ROOT, serving
 
@@ -98,6 +99,17 @@ def test_every_status_of_a_question_is_described(document: dict[str, Any], path:
         for slug, example in content["examples"].items():
             assert KINDS[slug].status == int(status) == example["value"]["status"]
     assert "Retry-After" in described["503"]["headers"]
+
+
+@pytest.mark.parametrize("path", ["/models/{model}/drift", "/models/{model}/versions/{version}/drift"])
+def test_the_examples_of_drift_are_such_answers(document: dict[str, Any], path: str) -> None:
+    described = document["paths"][path]["get"]["responses"]
+    assert set(described) == {"200", "401", "404", "409", "500", "503"}
+    shown = described["200"]["content"]["application/json"]
+    assert shown["schema"]["$ref"].endswith("/DriftAnswer")
+    assert set(shown["examples"]) == {"quiet", "loud"}
+    for example in shown["examples"].values():
+        DriftAnswer.model_validate(example["value"])
 
 
 def test_nothing_of_the_frameworks_own_errors_is_left(document: dict[str, Any]) -> None:
