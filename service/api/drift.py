@@ -72,46 +72,29 @@ def _meaning(alarm: bool, level: float) -> str:
     )
 
 
-_MOONS = {
-    "model": "moons",
-    "version": 1,
-    "digest": "1eefdb145ac1737785de67edd7128289d6d64dd848fe07adf8b35f0c12709e31",
-    "since": "2026-11-21T17:07:14+00:00",
-    "n_calibration": 2000,
-    "level": 0.01,
-    "log10_alarm": 2.0,
-    "window": 1024,
-    "workers": 1,
-}
 _EXAMPLES = {
-    "quiet": {
-        "summary": "After 4,000 points of the two moons",
-        "value": {
-            **_MOONS,
-            "rows": 4000,
-            "alarm": False,
-            "alarm_at_row": None,
-            "log10_martingale": -0.9632243581715253,
-            "log10_highest": 0.1698353723853877,
-            "ks_statistic": 0.03137500000000004,
-            "ks_p_value": 0.511335273203169,
-            "meaning": _meaning(False, 0.01),
-        },
-    },
     "loud": {
-        "summary": "After 1,000 more, of noise 0.15 instead of 0.1",
+        "summary": "After 4,000 points of the two moons and 1,000 of noise 0.15 instead of 0.1",
         "value": {
-            **_MOONS,
+            "model": "moons",
+            "version": 1,
+            "digest": "1eefdb145ac1737785de67edd7128289d6d64dd848fe07adf8b35f0c12709e31",
             "rows": 5000,
+            "since": "2026-11-21T17:07:14+00:00",
+            "n_calibration": 2000,
             "alarm": True,
             "alarm_at_row": 4162,
+            "level": 0.01,
             "log10_martingale": 34.0522552473065,
             "log10_highest": 34.601345134029025,
+            "log10_alarm": 2.0,
+            "window": 1024,
             "ks_statistic": 0.19164843750000005,
             "ks_p_value": 3.0784352154174747e-22,
+            "workers": 1,
             "meaning": _meaning(True, 0.01),
         },
-    },
+    }
 }
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -102,12 +102,12 @@ def test_every_status_of_a_question_is_described(document: dict[str, Any], path:
 
 
 @pytest.mark.parametrize("path", ["/models/{model}/drift", "/models/{model}/versions/{version}/drift"])
-def test_the_examples_of_drift_are_such_answers(document: dict[str, Any], path: str) -> None:
+def test_the_example_of_drift_is_such_an_answer(document: dict[str, Any], path: str) -> None:
     described = document["paths"][path]["get"]["responses"]
     assert set(described) == {"200", "401", "404", "409", "500", "503"}
     shown = described["200"]["content"]["application/json"]
     assert shown["schema"]["$ref"].endswith("/DriftAnswer")
-    assert set(shown["examples"]) == {"quiet", "loud"}
+    assert shown["examples"]
     for example in shown["examples"].values():
         DriftAnswer.model_validate(example["value"])
 
