@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     )
 
     drift_level: float = Field(
-        default=0.01,
+        default=0.001,
         gt=0,
         lt=1,
         description="Probability of a false alarm of drift (`/models/MODEL/drift`) that each version may have from the "

@@ -14,7 +14,7 @@ from scipy import special, stats
 from contract.drift import CHUNK, Martingale, OnlineRanks, _kolmogorov_tail, kolmogorov_smirnov
 
 Numbers = NDArray[np.float64]
-LEVEL = 0.01
+LEVEL = 0.001
 
 
 def in_chunks(values: Numbers, see: Callable[[Numbers], Numbers], size: int = CHUNK) -> Numbers:

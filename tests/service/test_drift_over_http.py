@@ -87,7 +87,7 @@ def test_ordinary_rows_are_quiet_and_shifted_ones_alarm(
     assert quiet["rows"] == 3000
     assert not quiet["alarm"]
     assert quiet["alarm_at_row"] is None
-    assert quiet["log10_highest"] < quiet["log10_alarm"] == 2.0
+    assert quiet["log10_highest"] < quiet["log10_alarm"] == 3.0
     assert quiet["ks_p_value"] > 0.001
     assert quiet["n_calibration"] == N
     assert quiet["window"] == 1024
@@ -105,7 +105,7 @@ def test_ordinary_rows_are_quiet_and_shifted_ones_alarm(
     assert "keep no rate" in loud["meaning"]
     assert metric(client, "nonesuch_drift_alarm", **labels) == 1.0
     assert metric(client, "nonesuch_drift_ks", **labels) == loud["ks_statistic"]
-    assert metric(client, "nonesuch_drift_log10_martingale", **labels) == loud["log10_martingale"] > 2.0
+    assert metric(client, "nonesuch_drift_log10_martingale", **labels) == loud["log10_martingale"] > 3.0
     told = [json.loads(line) for line in server.err.splitlines() if "served scores drift" in line]
     assert [(line["version"], line["row"]) for line in told][-1] == (version, loud["alarm_at_row"])
     taken = metric(client, "nonesuch_fast_answers") - fast
@@ -168,5 +168,5 @@ def test_workers_share_the_level_and_the_gauges_show_the_loudest(bundles: Path) 
             assert metric(client, "nonesuch_drift_alarm", model="watched", version="1") == 0.0
             found = drift_of(client, 2)
             assert found["workers"] == 2
-            assert found["log10_alarm"] == pytest.approx(2.0 + np.log10(2.0))
+            assert found["log10_alarm"] == pytest.approx(3.0 + np.log10(2.0))
             assert found["rows"] in (0, WITHIN)  # whichever of them answers
