@@ -75,7 +75,7 @@ def test_an_empty_sample_has_no_distance(calibration: list[float], scores: list[
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=9), st.lists(st.integers(-1, 6), min_size=1, max_size=60))
 def test_p_values_are_those_of_an_urn_kept_by_hand(calibration: list[int], scores: list[int]) -> None:
     known = np.sort(np.array(calibration, dtype=np.float64))
-    got = online(known, np.array(scores, dtype=np.float64), seed=7, size=17)
+    got = online(known, np.array(scores, dtype=np.float64), seed=7, size=3)
     random = np.random.default_rng(7)
     # Equals are told apart by numbers of their own: of calibration scores at the start, of each other as it comes.
     coins = random.random(len(known))
