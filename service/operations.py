@@ -20,6 +20,8 @@ from contract.randomness import ADDRESS_LIMIT
 from runtime.model import LoadedModel
 from runtime.rows import NotConvergedError, environment
 from service.answers import (
+    USUAL_ALARMS,
+    Alarms,
     answer_head,
     answer_of,
     classify_answer,
@@ -286,22 +288,23 @@ class Operations:
         *,
         rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
-        alpha: float = 0.05,
+        alarms: Alarms = USUAL_ALARMS,
         errand: Errand = PLAIN,
     ) -> Answer:
-        """Anomaly scores with conformal p-values, and alarms at the false-alarm rate ``alpha``.
+        """Anomaly scores with conformal p-values, and the alarms and discoveries that are asked for.
 
         Raises:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "score")
-        if not 0.0 < alpha < 1.0:
-            raise InputError(column="alpha", expected="a number between 0 and 1, both excluded", got=f"{alpha:g}")
+        for name, rate in (("alpha", alarms.alpha), ("fdr", alarms.fdr)):
+            if rate is not None and not 0.0 < rate < 1.0:
+                raise InputError(column=name, expected="a number between 0 and 1, both excluded", got=f"{rate:g}")
         x = await read_rows(loaded.manifest.support, rows, records)
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
         outputs, cache = await self._rows(loaded, "score", {"x": x}, errand, knobs)
-        return Answer(score_answer(loaded, program, outputs, alpha), loaded, cache)
+        return Answer(score_answer(loaded, program, outputs, alarms), loaded, cache)
 
     async def classify(
         self,
