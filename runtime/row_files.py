@@ -140,10 +140,7 @@ def _parquet(path: Path, data: bytes) -> _Table:
 
 def _numbers(values: Sequence[Any], column: Column, where: Callable[[int], str]) -> NDArray[np.float64]:
     """The numbers that stand for a column's values, float64 [n], NaN where they are missing."""
-    known = dict.fromkeys(map(_key, values))
-    for key in known:
-        known[key] = _number(key[1], column)
-    found = [known[_key(value)] for value in values]
+    found = [_number(value, column) for value in values]
     numbers = np.array([np.nan if number is None else number for number in found], dtype=np.float64)
     wrong = ~column.allowed(numbers) | np.array([number is None for number in found], dtype=np.bool_)
     if wrong.any():
@@ -151,11 +148,6 @@ def _numbers(values: Sequence[Any], column: Column, where: Callable[[int], str])
         expected = column.expected.replace(", or null", ", or no value")
         raise RowFileError(f"{where(row)}, column {column.name!r}: expected {expected}, got {_shown(values[row])}")
     return numbers
-
-
-def _key(value: Any) -> tuple[type, Any]:
-    """A value that may stand in a dictionary, 1 apart from True."""
-    return type(value), value if value.__hash__ is not None else repr(value)
 
 
 def _number(value: Any, column: Column) -> float | None:
