@@ -70,6 +70,10 @@ SERVICE = [
             "discoveries(rank, about.ordinary, alarms.fdr)",
             "discoveries(rank, about.ordinary, alarms.alpha)",
         ),
+    ),
+    *mutants_of(
+        "service/answers.py",
+        "tests/commands/test_calibrate.py",
         contaminated_rows_count_as_ordinary=("rank / (about.ordinary + 1), 1.0", "rank / (about.n + 1), 1.0"),
         ties_leave_the_interval_alone=("if interval is not None and about.tied > TIED:", "if False:"),
     ),
