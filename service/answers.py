@@ -19,6 +19,7 @@ from contract.conformal import (
     smallest_p_value,
     training_conditional_rank,
 )
+from contract.errors import InputError
 from contract.manifest import Calibration
 from contract.programs import Program
 from contract.support import Support
@@ -138,6 +139,16 @@ class Alarms(NamedTuple):
     alpha: float = 0.05
     guarantee: Guarantee = "marginal"
     fdr: float | None = None
+
+    def check(self) -> None:
+        """Refuse rates that are none.
+
+        Raises:
+            InputError: a rate is not between 0 and 1.
+        """
+        for name, rate in (("alpha", self.alpha), ("fdr", self.fdr)):
+            if rate is not None and not 0.0 < rate < 1.0:
+                raise InputError(column=name, expected="a number between 0 and 1, both excluded", got=f"{rate:g}")
 
 
 USUAL_ALARMS = Alarms()

@@ -35,7 +35,7 @@ from service.catalogue import Catalogue
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.knobs import Knobs, read_knobs
-from service.partial import FILLING_WORDS, Partial, read_given, summed_out
+from service.partial import Partial, filling_of, read_given, summed_out
 from service.reading import Given, read_codes, read_partial, read_rows
 from service.scheduler import Scheduler
 
@@ -115,7 +115,7 @@ class Operations:
         about: dict[str, Any] = {}
         if given:
             partial = read_given(loaded.manifest.support, given)
-            about = {"given": dict(given), **_filling(program, partial), "exact": partial.exact(program.filling)[0]}
+            about = {"given": dict(given), **filling_of(program, partial), "exact": partial.exact(program.filling)[0]}
             inputs = _repeated(partial, program, n, chosen, start)
         else:
             inputs = {
@@ -170,7 +170,7 @@ class Operations:
             "n": n,
             "parameters": knobs.parameters,
             **condition_of(knobs),
-            **_filling(program, partial),
+            **filling_of(program, partial),
             **columns_of(loaded),
             "rows": answer_of(program, outputs, "sample"),
         }
@@ -297,9 +297,7 @@ class Operations:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "score")
-        for name, rate in (("alpha", alarms.alpha), ("fdr", alarms.fdr)):
-            if rate is not None and not 0.0 < rate < 1.0:
-                raise InputError(column=name, expected="a number between 0 and 1, both excluded", got=f"{rate:g}")
+        alarms.check()
         x = await read_rows(loaded.manifest.support, rows, records)
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
@@ -446,9 +444,3 @@ def _repeated(partial: Partial, program: Program, n: int, seed: int, start: int)
     """Inputs of n draws for each row."""
     held = {name: np.repeat(values, n, axis=0) for name, values in partial.inputs(program).items()}
     return {**held, **partial.addresses(n, seed, start)}
-
-
-def _filling(program: Program, partial: Partial) -> dict[str, Any]:
-    """What the draws are conditioned on."""
-    words = FILLING_WORDS[program.filling] if program.filling is not None else None
-    return {"filling": program.filling, "law": words, "exact": partial.exact(program.filling)}

@@ -124,7 +124,7 @@ def test_what_is_wrong_with_other_files_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "g.npy", "expected rows of shape")
     np.save(tmp_path / "h.npy", np.array([["a"]]))
     refused(tmp_path / "h.npy", "expected an array of numbers")
-    np.save(tmp_path / "i.npy", np.array([None]), allow_pickle=True)
+    np.save(tmp_path / "i.npy", np.array([None]))
     refused(tmp_path / "i.npy", "cannot be read as npy")
     np.save(tmp_path / "j.npy", ROWS[:0])
     refused(tmp_path / "j.npy", "no rows")
