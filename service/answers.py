@@ -163,39 +163,40 @@ def score_answer(model: LoadedModel, program: Program, outputs: Env, alarms: Ala
     score = answer_of(program, outputs, "score")
     rank = ranks(calibration, score)
     rule = _rule(about, alarms.alpha, alarms.guarantee)
+    p_value = rank / rule.places
     body = {
         **answer_head(model),
         "alpha": alarms.alpha,
         "guarantee": alarms.guarantee,
         "score": score,
         "statistics": {part.name: outputs[part.name] for part in program.outputs if part.kind == "statistic"},
-        "p_value": np.minimum(rank / (about.ordinary + 1), 1.0),
+        "p_value": np.minimum(p_value, 1.0) if about.contaminated else p_value,
         "is_anomaly": np.less_equal(rank, rule.rank) if rule.rank else None,
-        "largest_flagged_p_value": rule.rank / (about.ordinary + 1) if rule.rank else None,
-        "n_calibration": about.n,
-        **({"n_contaminated": about.contaminated} if about.contaminated else {}),
-        "ordinary_rows": about.rows,
-        "smallest_p_value": smallest_p_value(about.ordinary),
-        "false_alarm_interval": rule.interval,
-        "promise": rule.promise,
+        **rule.said,
     }
     if alarms.fdr is not None:
-        fewest = fewest_discoveries(about.ordinary, len(rank), alarms.fdr)
+        fewest, promise = _discovered(about, len(rank), alarms.fdr)
         body |= {
             "fdr": alarms.fdr,
             "is_discovery": None if fewest is None else discoveries(rank, about.ordinary, alarms.fdr),
             "fewest_discoveries": fewest,
-            "fdr_promise": promise_of_discoveries(about, alarms.fdr, len(rank), fewest),
+            "fdr_promise": promise,
         }
     return body
 
 
 class _Rule(NamedTuple):
-    """Which ranks alarm, and what is said of it, the same for all rows."""
+    """Which ranks alarm, and what an answer says of it, the same for all rows.
+
+    Attributes:
+        rank: the largest that alarms; 0 where none can.
+        places: what a rank is divided by, for a p-value.
+        said: members of the answer.
+    """
 
     rank: int
-    interval: tuple[float, float] | None
-    promise: str
+    places: int
+    said: dict[str, Any]
 
 
 @lru_cache(maxsize=1024)
@@ -205,4 +206,20 @@ def _rule(about: Calibration, alpha: float, guarantee: Guarantee) -> _Rule:
     interval = rate_interval(about.n, k, about.contaminated)
     if interval is not None and about.tied > TIED:
         interval = 0.0, interval[1]
-    return _Rule(k, interval, promise_of_alarms(about, alpha, guarantee, k, interval))
+    said = {
+        "largest_flagged_p_value": k / (about.ordinary + 1) if k else None,
+        "n_calibration": about.n,
+        **({"n_contaminated": about.contaminated} if about.contaminated else {}),
+        "ordinary_rows": about.rows,
+        "smallest_p_value": smallest_p_value(about.ordinary),
+        "false_alarm_interval": interval,
+        "promise": promise_of_alarms(about, alpha, guarantee, k, interval),
+    }
+    return _Rule(k, about.ordinary + 1, said)
+
+
+@lru_cache(maxsize=1024)
+def _discovered(about: Calibration, m: int, fdr: float) -> tuple[int | None, str]:
+    """How many rows of m can be discovered at the least, and what discoveries promise."""
+    fewest = fewest_discoveries(about.ordinary, m, fdr)
+    return fewest, promise_of_discoveries(about, fdr, m, fewest)

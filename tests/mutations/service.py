@@ -74,7 +74,7 @@ SERVICE = [
     *mutants_of(
         "service/answers.py",
         "tests/commands/test_calibrate.py",
-        contaminated_rows_count_as_ordinary=("rank / (about.ordinary + 1), 1.0", "rank / (about.n + 1), 1.0"),
+        contaminated_rows_count_as_ordinary=("_Rule(k, about.ordinary + 1, said)", "_Rule(k, about.n + 1, said)"),
         ties_leave_the_interval_alone=("if interval is not None and about.tied > TIED:", "if False:"),
     ),
     *mutants_of(
