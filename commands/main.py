@@ -36,6 +36,7 @@ _ALL = {
     "train": Subcommand("Train a recipe into a bundle.", extra="training"),
     "evaluate": Subcommand("Measure a bundle on the test fold of its recipe.", extra="training"),
     "pack": Subcommand("Make a bundle of an ONNX file from anywhere."),
+    "calibrate": Subcommand("Calibrate a bundle's alarms with your own ordinary rows."),
     "key": Subcommand("Make a key that lets somebody ask the service."),
     "lock": Subcommand("Pin the digests of a folder of bundles in its bundles.lock."),
 }

@@ -99,11 +99,33 @@ class Parity(Part):
 class Calibration(Part):
     """How anomaly scores become p-values. The sorted scores are the array ``scores`` of ``file``."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"source_sha256", "tied", "contaminated"})
+
     file: FileName
     n: int = Field(ge=1)
     statistics: tuple[str, ...] = Field(min_length=1, description="Outputs of the score program that enter the score.")
     law: str = Field(description="The law of the statistics vector, or the declared direction, in words.")
     rows: str = Field(description="Which rows count as ordinary, in words: 'benign tumours'.")
+    source_sha256: Sha256 | None = Field(
+        default=None, description="SHA-256 of the file of rows, where the bundle was calibrated with a file of its own."
+    )
+    tied: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the rows whose score another row has too, where it was counted."
+    )
+    contaminated: int = Field(
+        default=0, ge=0, description="At most so many of the n rows are no ordinary ones; alarms keep their rate so."
+    )
+
+    @model_validator(mode="after")
+    def _some_are_ordinary(self) -> Self:
+        if self.contaminated >= self.n:
+            raise ValueError(f"{self.contaminated} of {self.n} calibration rows cannot all be contaminated")
+        return self
+
+    @property
+    def ordinary(self) -> int:
+        """How many of the rows are ordinary ones, at the least."""
+        return self.n - self.contaminated
 
 
 class Provenance(Part):

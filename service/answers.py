@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.conformal import alarm_rank, false_alarm_interval, ranks, smallest_p_value
+from contract.conformal import (
+    Guarantee,
+    alarm_rank,
+    discoveries,
+    fewest_discoveries,
+    ranks,
+    rate_interval,
+    smallest_p_value,
+    training_conditional_rank,
+)
+from contract.errors import InputError
+from contract.manifest import Calibration
 from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
 from service.knobs import Knobs
+from service.promises import TIED, promise_of_alarms, promise_of_discoveries
 
 __all__ = [
+    "USUAL_ALARMS",
+    "Alarms",
     "answer_head",
     "answer_of",
     "bits_per_nat",
@@ -113,46 +127,99 @@ def bits_per_nat(support: Support) -> float | None:
     return -1.0 / (log(2.0) * support.size) if support.discrete else None
 
 
-def score_answer(model: LoadedModel, program: Program, outputs: Env, alpha: float) -> dict[str, Any]:
-    """Anomaly scores with conformal p-values, alarms at the false-alarm rate ``alpha``, and what they promise."""
+class Alarms(NamedTuple):
+    """Which rows a question about anomalies wants to have flagged.
+
+    Attributes:
+        alpha: rate of false alarms to keep, in (0, 1).
+        guarantee: whether it is kept on average over calibration sets, or by 95 % of them each for itself.
+        fdr: rate of false discoveries to keep over the rows of the request, in (0, 1), if discoveries are wanted.
+    """
+
+    alpha: float = 0.05
+    guarantee: Guarantee = "marginal"
+    fdr: float | None = None
+
+    def check(self) -> None:
+        """Refuse rates that are none.
+
+        Raises:
+            InputError: a rate is not between 0 and 1.
+        """
+        for name, rate in (("alpha", self.alpha), ("fdr", self.fdr)):
+            if rate is not None and not 0.0 < rate < 1.0:
+                raise InputError(column=name, expected="a number between 0 and 1, both excluded", got=f"{rate:g}")
+
+
+USUAL_ALARMS = Alarms()
+"""What is flagged where nobody asks for anything else."""
+
+
+def score_answer(model: LoadedModel, program: Program, outputs: Env, alarms: Alarms) -> dict[str, Any]:
+    """Anomaly scores with conformal p-values, the alarms and discoveries asked for, and what these promise."""
     calibration, about = model.calibration_scores, model.manifest.calibration
     assert calibration is not None
     assert about is not None
     score = answer_of(program, outputs, "score")
     rank = ranks(calibration, score)
-    k, smallest, interval, guarantee = _promise(about.n, about.rows, alpha)
-    return {
+    rule = _rule(about, alarms.alpha, alarms.guarantee)
+    p_value = rank / rule.places
+    body = {
         **answer_head(model),
-        "alpha": alpha,
+        "alpha": alarms.alpha,
+        "guarantee": alarms.guarantee,
         "score": score,
         "statistics": {part.name: outputs[part.name] for part in program.outputs if part.kind == "statistic"},
-        "p_value": rank / (about.n + 1),
-        "is_anomaly": np.less_equal(rank, k) if k else None,
-        "n_calibration": about.n,
-        "ordinary_rows": about.rows,
-        "smallest_p_value": smallest,
-        "false_alarm_interval": interval,
-        "guarantee": guarantee,
+        "p_value": np.minimum(p_value, 1.0) if about.contaminated else p_value,
+        "is_anomaly": np.less_equal(rank, rule.rank) if rule.rank else None,
+        **rule.said,
     }
+    if alarms.fdr is not None:
+        fewest, promise = _discovered(about, len(rank), alarms.fdr)
+        body |= {
+            "fdr": alarms.fdr,
+            "is_discovery": None if fewest is None else discoveries(rank, about.ordinary, alarms.fdr),
+            "fewest_discoveries": fewest,
+            "fdr_promise": promise,
+        }
+    return body
+
+
+class _Rule(NamedTuple):
+    """Which ranks alarm, and what an answer says of it, the same for all rows.
+
+    Attributes:
+        rank: the largest that alarms; 0 where none can.
+        places: what a rank is divided by, for a p-value.
+        said: members of the answer.
+    """
+
+    rank: int
+    places: int
+    said: dict[str, Any]
 
 
 @lru_cache(maxsize=1024)
-def _promise(n: int, ordinary: str, alpha: float) -> tuple[int, float, tuple[float, float] | None, str]:
-    interval = false_alarm_interval(n, alpha)
-    return alarm_rank(n, alpha), smallest_p_value(n), interval, _guarantee(n, ordinary, alpha)
+def _rule(about: Calibration, alpha: float, guarantee: Guarantee) -> _Rule:
+    rank_at = training_conditional_rank if guarantee == "training_conditional" else alarm_rank
+    k = rank_at(about.ordinary, alpha)
+    interval = rate_interval(about.n, k, about.contaminated)
+    if interval is not None and about.tied > TIED:
+        interval = 0.0, interval[1]
+    said = {
+        "largest_flagged_p_value": k / (about.ordinary + 1) if k else None,
+        "n_calibration": about.n,
+        **({"n_contaminated": about.contaminated} if about.contaminated else {}),
+        "ordinary_rows": about.rows,
+        "smallest_p_value": smallest_p_value(about.ordinary),
+        "false_alarm_interval": interval,
+        "promise": promise_of_alarms(about, alpha, guarantee, k, interval),
+    }
+    return _Rule(k, about.ordinary + 1, said)
 
 
-def _guarantee(n: int, ordinary: str, alpha: float) -> str:
-    interval = false_alarm_interval(n, alpha)
-    if interval is None:
-        return (
-            f"{n} calibration rows cannot reach alpha = {alpha:g}: the smallest p-value they can give is "
-            f"{smallest_p_value(n):.3g}, so no alarm is given either way."
-        )
-    low, high = interval
-    return (
-        f"A row exchangeable with the {n} calibration rows ({ordinary}) is flagged with probability at most {alpha:g}, "
-        f"on average over draws of those rows; with this bundle's own, the rate lies between {low:.3g} and {high:.3g} "
-        f"with 95 % probability. Nothing is promised when the data drift, when rows depend on each other, or for rows "
-        f"seen in training."
-    )
+@lru_cache(maxsize=1024)
+def _discovered(about: Calibration, m: int, fdr: float) -> tuple[int | None, str]:
+    """How many rows of m can be discovered at the least, and what discoveries promise."""
+    fewest = fewest_discoveries(about.ordinary, m, fdr)
+    return fewest, promise_of_discoveries(about, fdr, m, fewest)

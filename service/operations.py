@@ -20,6 +20,8 @@ from contract.randomness import ADDRESS_LIMIT
 from runtime.model import LoadedModel
 from runtime.rows import NotConvergedError, environment
 from service.answers import (
+    USUAL_ALARMS,
+    Alarms,
     answer_head,
     answer_of,
     classify_answer,
@@ -33,7 +35,7 @@ from service.catalogue import Catalogue
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
 from service.knobs import Knobs, read_knobs
-from service.partial import FILLING_WORDS, Partial, read_given, summed_out
+from service.partial import Partial, filling_of, read_given, summed_out
 from service.reading import Given, read_codes, read_partial, read_rows
 from service.scheduler import Scheduler
 
@@ -113,7 +115,7 @@ class Operations:
         about: dict[str, Any] = {}
         if given:
             partial = read_given(loaded.manifest.support, given)
-            about = {"given": dict(given), **_filling(program, partial), "exact": partial.exact(program.filling)[0]}
+            about = {"given": dict(given), **filling_of(program, partial), "exact": partial.exact(program.filling)[0]}
             inputs = _repeated(partial, program, n, chosen, start)
         else:
             inputs = {
@@ -168,7 +170,7 @@ class Operations:
             "n": n,
             "parameters": knobs.parameters,
             **condition_of(knobs),
-            **_filling(program, partial),
+            **filling_of(program, partial),
             **columns_of(loaded),
             "rows": answer_of(program, outputs, "sample"),
         }
@@ -286,22 +288,21 @@ class Operations:
         *,
         rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
-        alpha: float = 0.05,
+        alarms: Alarms = USUAL_ALARMS,
         errand: Errand = PLAIN,
     ) -> Answer:
-        """Anomaly scores with conformal p-values, and alarms at the false-alarm rate ``alpha``.
+        """Anomaly scores with conformal p-values, and the alarms and discoveries that are asked for.
 
         Raises:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "score")
-        if not 0.0 < alpha < 1.0:
-            raise InputError(column="alpha", expected="a number between 0 and 1, both excluded", got=f"{alpha:g}")
+        alarms.check()
         x = await read_rows(loaded.manifest.support, rows, records)
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
         outputs, cache = await self._rows(loaded, "score", {"x": x}, errand, knobs)
-        return Answer(score_answer(loaded, program, outputs, alpha), loaded, cache)
+        return Answer(score_answer(loaded, program, outputs, alarms), loaded, cache)
 
     async def classify(
         self,
@@ -443,9 +444,3 @@ def _repeated(partial: Partial, program: Program, n: int, seed: int, start: int)
     """Inputs of n draws for each row."""
     held = {name: np.repeat(values, n, axis=0) for name, values in partial.inputs(program).items()}
     return {**held, **partial.addresses(n, seed, start)}
-
-
-def _filling(program: Program, partial: Partial) -> dict[str, Any]:
-    """What the draws are conditioned on."""
-    words = FILLING_WORDS[program.filling] if program.filling is not None else None
-    return {"filling": program.filling, "law": words, "exact": partial.exact(program.filling)}

@@ -15,7 +15,7 @@ from contract.programs import KNOWN, Filling, Program
 from contract.randomness import row_address
 from contract.support import Support
 
-__all__ = ["FILLING_WORDS", "Partial", "read_given", "summed_out"]
+__all__ = ["FILLING_WORDS", "Partial", "filling_of", "read_given", "summed_out"]
 
 Array = NDArray[Any]
 
@@ -109,6 +109,12 @@ def read_given(support: Support, given: Mapping[str, Any]) -> Partial:
                 column="given", expected="no columns by name, for this model's have none; ask /inpaint", got="some"
             ) from None
         raise InputError(column=error.column or "given", expected=error.expected, got=error.got) from None
+
+
+def filling_of(program: Program, partial: Partial) -> dict[str, Any]:
+    """What draws are conditioned on, in an answer."""
+    words = FILLING_WORDS[program.filling] if program.filling is not None else None
+    return {"filling": program.filling, "law": words, "exact": partial.exact(program.filling)}
 
 
 def summed_out(support: Support, partial: Partial, log_prob: NDArray[np.float64]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from contract.capabilities import KIND_WORDS
-from contract.conformal import false_alarm_interval, smallest_p_value
 from contract.manifest import Calibration, Metric, Provenance
 from contract.programs import Output, Program
+from runtime.card import anomalies_section
 from training.recipe import Recipe
 from training.sections import SeriesData
 
@@ -62,7 +62,7 @@ def write_card(
         _metrics(metrics),
     ]
     if calibration is not None:
-        sections.append(_anomalies(calibration, law_rows))
+        sections.append(anomalies_section(calibration, law_rows))
     sections += [_folds(recipe, provenance), _reproduce(recipe, provenance, tools)]
     return "\n\n".join(sections) + "\n"
 
@@ -97,29 +97,6 @@ def _metrics(metrics: Sequence[Metric]) -> str:
     lines = ["## Figures", "", f"Measured with the exported graphs; ± is one standard error over rows{shared}.", ""]
     lines += ["| figure | value | kind | fold | rows |", "|---|---|---|---|---|"]
     lines += [f"| {m.name} | {figure(m)} | {m.kind.replace('_', ' ')} | {m.fold} | {m.n:,} |" for m in metrics]
-    return "\n".join(lines)
-
-
-def _anomalies(calibration: Calibration, law_rows: str | None) -> str:
-    n = calibration.n
-    lines = [
-        "## Anomaly scores",
-        "",
-        f"Ordinary rows: {calibration.rows}. Statistic: {', '.join(calibration.statistics)}. "
-        f"Score: {calibration.law}" + (f", fitted on {law_rows}." if law_rows else "."),
-        "",
-        f"A score becomes a p-value among the {n:,} scores of the calibration fold; the smallest possible is "
-        f"{smallest_p_value(n):.2g}. For rows exchangeable with the calibration rows, P(p ≤ α) ≤ α on average over "
-        "calibration draws. For this calibration fold the realised rate lies, with probability 95 %, in:",
-        "",
-        "| α | realised rate of false alarms |",
-        "|---|---|",
-    ]
-    for alpha in (0.01, 0.05, 0.1):
-        interval = false_alarm_interval(n, alpha)
-        words = "no alarm is possible" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
-        lines.append(f"| {alpha:g} | {words} |")
-    lines += ["", "Nothing is promised under drift, for rows that depend on each other, or for rows seen in training."]
     return "\n".join(lines)
 
 

@@ -108,7 +108,8 @@ def _likelihood_figures(
 
 
 def _alarms(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> Iterator[Metric]:
-    if model.calibration_scores is None:
+    about = model.manifest.calibration
+    if model.calibration_scores is None or about is None:
         return
     ordinary = answers(model, "score", test.rows)["score"]
     strange = {label: answers(model, "score", rows)["score"] for label, rows in sorted(anomalies.items())}
@@ -121,7 +122,7 @@ def _alarms(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> I
             "false_alarms": ordinary,
             **{f"detected_{label}": s for label, s in strange.items()},
         }.items():
-            flagged = p_values(model.calibration_scores, scores) <= alpha
+            flagged = p_values(model.calibration_scores, scores, about.contaminated) <= alpha
             yield Metric(
                 name=f"{name}_at_{alpha:g}",
                 value=float(flagged.mean()),

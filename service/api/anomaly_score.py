@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
+from contract.conformal import Guarantee
+from service.answers import USUAL_ALARMS, Alarms
 from service.api import examples
 from service.api.calls import post
 from service.api.schemas import AnswerHead, AskedAbout, Values
@@ -22,10 +24,22 @@ class AnomalyScoreRequest(AskedAbout):
     """Rows that may be strange."""
 
     alpha: float = Field(
-        default=0.05,
+        default=USUAL_ALARMS.alpha,
         gt=0,
         lt=1,
         description="Rate of false alarms to keep: an ordinary row is flagged that often at most.",
+    )
+    guarantee: Guarantee = Field(
+        default=USUAL_ALARMS.guarantee,
+        description="How `is_anomaly` keeps `alpha`: marginal: on average over draws of the calibration rows; "
+        "training_conditional: with 95 % probability over these draws, by this bundle's own calibration rows.",
+    )
+    fdr: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Rate of false discoveries to keep over the rows of this request (Benjamini and Hochberg 1995): "
+        "the answer then has `is_discovery`.",
     )
 
 
@@ -33,21 +47,42 @@ class AnomalyScoreAnswer(AnswerHead):
     """Scores with conformal p-values, and what the alarms promise."""
 
     alpha: float = Field(description="The rate of false alarms that `is_anomaly` keeps.")
+    guarantee: Guarantee = Field(description="How it keeps it; `promise` says it in words.")
     score: Values = Field(description="Anomaly score of each row; larger is stranger.")
     statistics: dict[str, Values] = Field(description="The statistics that the score is made of, by name.")
     p_value: Values = Field(
-        description="Conformal p-value: (1 + calibration rows at least as strange) / (n_calibration + 1)."
+        description="Conformal p-value: (1 + calibration rows at least as strange) / (n_calibration + 1), whatever the "
+        "`guarantee`; where there are `n_contaminated`, these are taken off the denominator, and 1 is the most."
     )
     is_anomaly: list[bool] | None = Field(
         description="Whether each row is flagged at `alpha`; null when so few calibration rows cannot reach it."
     )
+    largest_flagged_p_value: float | None = Field(
+        description="Rows with a p-value of at most this are flagged; null where none can be."
+    )
     n_calibration: int = Field(description="Rows that the score was calibrated on.")
+    n_contaminated: int | None = Field(
+        default=None, ge=1, description="At most so many of them are anomalies themselves, where there may be any."
+    )
     ordinary_rows: str = Field(description="Which rows count as ordinary.")
     smallest_p_value: float = Field(description="The smallest p-value that so many calibration rows can give.")
     false_alarm_interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
-        description="95 % interval of this bundle's own rate of false alarms at `alpha`, over draws of its calibration."
+        description="95 % interval of this bundle's own rate of false alarms, over draws of its calibration rows."
     )
-    guarantee: str = Field(description="What is promised and what is not.")
+    promise: str = Field(description="What `is_anomaly` promises and what it does not.")
+    fdr: float | None = Field(default=None, description="The rate of false discoveries that `is_discovery` keeps.")
+    is_discovery: list[bool] | None = Field(
+        default=None,
+        description="Whether each row is among the discoveries at `fdr`, if that was asked for; null when so few "
+        "calibration rows cannot reach it.",
+    )
+    fewest_discoveries: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many rows of so many can be discovered at the least: more than 1 where a lone anomaly among "
+        "them cannot be, which needs n_calibration of at least rows/fdr − 1.",
+    )
+    fdr_promise: str | None = Field(default=None, description="What `is_discovery` promises and what it does not.")
 
 
 @post(
@@ -64,8 +99,10 @@ async def anomaly_score(operations: Operations, asked: AnomalyScoreRequest, erra
     """Say how strange rows are, with an alarm that keeps its rate.
 
     The p-value is conformal: for rows exchangeable with the calibration rows, P(p <= alpha) <= alpha on average over
-    draws of those rows, however good or bad the model is.
+    draws of those rows, however good or bad the model is. With `fdr`, the answer also has discoveries: rows to look
+    into, of which at most that share is expected to be ordinary.
     """
+    alarms = Alarms(asked.alpha, asked.guarantee, asked.fdr)
     return await operations.anomaly_score(
-        asked.model, asked.version, rows=asked.rows, records=asked.records, alpha=asked.alpha, errand=errand
+        asked.model, asked.version, rows=asked.rows, records=asked.records, alarms=alarms, errand=errand
     )

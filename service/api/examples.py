@@ -67,6 +67,18 @@ ANOMALY_SCORE = {
     "records": _example(
         "Is either of these tumours unlike benign ones?", model="breast-cancer", records=_RECORDS, alpha=0.05
     ),
+    "sure": _example(
+        "With alarms whose rate this bundle keeps by itself, and not on average",
+        model="breast-cancer",
+        records=_RECORDS,
+        guarantee="training_conditional",
+    ),
+    "fdr": _example(
+        "Which of these points to look into, if one in ten of them may be ordinary",
+        model="moons",
+        rows=[[0.0, 1.0], [1.0, -0.5], [0.5, 0.25], [3.0, 3.0]],
+        fdr=0.1,
+    ),
 }
 
 # No bundle that ships has an exact law of rows given a label.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from contract.conformal import Guarantee
 from service.api.problems import ProblemError
 from service.api.query import read_query
 
@@ -25,11 +26,20 @@ class Named(NamedTuple):
         model: name of the model.
         version: version asked for.
         alpha: false-alarm rate asked for.
+        guarantee: how it is to be kept.
+        fdr: rate of false discoveries asked for.
     """
 
     model: str | None = None
     version: int | None = None
     alpha: float | None = None
+    guarantee: Guarantee | None = None
+    fdr: float | None = None
+
+    @property
+    def about_alarms(self) -> bool:
+        """Whether anything is named that only questions about anomalies have."""
+        return self.alpha is not None or self.guarantee is not None or self.fdr is not None
 
 
 class Question(NamedTuple):
@@ -52,8 +62,9 @@ def plain(fields: Mapping[str, Any]) -> Named | None:
     if not fields:
         return NOTHING
     model, version, alpha = fields.get("model"), fields.get("version"), fields.get("alpha")
+    guarantee, fdr = fields.get("guarantee"), fields.get("fdr")
     known = (model is not None) + (version is not None) + (alpha is not None)
-    if known != len(fields):
+    if known + (guarantee is not None) + (fdr is not None) != len(fields):
         return None  # a field that is unknown, or null
     if model is not None and (type(model) is not str or not 0 < len(model) <= _NAME):
         return None
@@ -61,7 +72,14 @@ def plain(fields: Mapping[str, Any]) -> Named | None:
         return None
     if alpha is not None and (type(alpha) is not float or not 0.0 < alpha < 1.0):
         return None
-    return Named(model, version, alpha)
+    named: Guarantee | None = None
+    if guarantee is not None:
+        if guarantee not in ("marginal", "training_conditional"):
+            return None
+        named = guarantee
+    if fdr is not None and (type(fdr) is not float or not 0.0 < fdr < 1.0):
+        return None
+    return Named(model, version, alpha, named, fdr)
 
 
 def in_query(query: bytes, takes: type[BaseModel]) -> Named | None:
@@ -91,4 +109,6 @@ def both(body: Named, query: Named) -> Named | None:
         query.model if body.model is None else body.model,
         query.version if body.version is None else body.version,
         query.alpha if body.alpha is None else body.alpha,
+        query.guarantee if body.guarantee is None else body.guarantee,
+        query.fdr if body.fdr is None else body.fdr,
     )

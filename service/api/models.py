@@ -72,6 +72,9 @@ class CalibrationCard(_Part):
     statistics: list[str] = Field(description="What the score is made of.")
     law: str = Field(description="How the score is made of it.")
     smallest_p_value: float = Field(description="The smallest p-value that so many calibration rows can give.")
+    contaminated: int = Field(description="At most so many of the rows may be anomalies.")
+    tied: float = Field(description="Share of the rows whose score another row has too, where it was counted.")
+    source_sha256: str | None = Field(description="SHA-256 of the file of rows, where they came in one of their own.")
 
 
 class Origin(_Part):
@@ -195,7 +198,10 @@ def _card(parts: Parts, model: LoadedModel) -> dict[str, Any]:
             "rows": calibration.rows,
             "statistics": calibration.statistics,
             "law": calibration.law,
-            "smallest_p_value": smallest_p_value(calibration.n),
+            "smallest_p_value": smallest_p_value(calibration.ordinary),
+            "contaminated": calibration.contaminated,
+            "tied": calibration.tied,
+            "source_sha256": calibration.source_sha256,
         },
         "provenance": manifest.provenance.model_dump(
             mode="json", include={"data", "data_sha256", "commit", "contains_training_rows"}

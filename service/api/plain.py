@@ -24,7 +24,7 @@ from contract.errors import InputError
 from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
-from service.answers import bits_per_nat, log_prob_answer, score_answer
+from service.answers import USUAL_ALARMS, Alarms, bits_per_nat, log_prob_answer, score_answer
 from service.api.anomaly_score import AnomalyScoreRequest
 from service.api.arrays import arrays_of, metadata, read_npy, write_npy
 from service.api.codecs import dump
@@ -42,8 +42,6 @@ __all__ = ["INLINE_BYTES", "ROUTES", "Asked", "Head", "PlainQuestions", "Route",
 
 INLINE_BYTES = 2**17
 """Longer bodies in JSON are read in another thread. (An array in npy is a view of its body.)"""
-
-ALPHA = 0.05
 
 _JSON, _NPY = JSON.encode(), NPY.encode()
 
@@ -106,7 +104,7 @@ class Asked(NamedTuple):
 
     Attributes:
         x: rows that the model's support allows, [n, …].
-        alpha: false-alarm rate asked for.
+        alarms: which of them to flag, where that is asked.
         wanted: type of the answer.
     """
 
@@ -114,7 +112,7 @@ class Asked(NamedTuple):
     model: LoadedModel
     plan: Plan
     x: NDArray[Any]
-    alpha: float | None
+    alarms: Alarms
     wanted: bytes
 
     @property
@@ -164,8 +162,8 @@ class PlainQuestions:
         named = both(question.named, named_there) if question is not None and named_there is not None else None
         if question is None or named is None or named.model is None:
             return None
-        parts, capability, alpha = self._parts, route.capability, named.alpha
-        if (alpha is not None) > (capability == "score"):
+        parts, capability = self._parts, route.capability
+        if named.about_alarms and capability != "score":
             return None
         try:
             model = parts.catalogue.get(named.model, named.version)
@@ -178,7 +176,11 @@ class PlainQuestions:
         seconds = parts.scheduler.predicted_seconds(model, capability, len(x))
         if seconds > LONG_SECONDS or parts.cache.worth_asking(len(x), seconds):
             return None
-        return Asked(capability, model, plan, x, alpha, head.wanted)
+        alarms = USUAL_ALARMS
+        if named.about_alarms:
+            alpha, guarantee, fdr = named.alpha, named.guarantee, named.fdr
+            alarms = Alarms(alpha or alarms.alpha, guarantee or alarms.guarantee, fdr)
+        return Asked(capability, model, plan, x, alarms, head.wanted)
 
     def answer(self, asked: Asked, outputs: dict[str, NDArray[Any]]) -> bytes:
         """The body of the answer, of what the program gave out."""
@@ -189,8 +191,7 @@ class PlainQuestions:
             return _write_json(plan, outputs["log_prob"])
         if asked.capability == "log_prob":
             return dump(log_prob_answer(asked.model, plan.program, outputs))
-        alpha = ALPHA if asked.alpha is None else asked.alpha
-        scored = score_answer(asked.model, plan.program, outputs, alpha)
+        scored = score_answer(asked.model, plan.program, outputs, asked.alarms)
         content = dump(scored)
         self._parts.drift.observe(asked.model, scored["score"])
         return content

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import orjson
@@ -29,6 +29,8 @@ def scalars(model: type[BaseModel]) -> dict[str, type]:
     found: dict[str, type] = {}
     for name, field in model.model_fields.items():
         kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not type(None)]
+        if get_origin(field.annotation) is Literal:  # one of some words
+            kinds = list({type(word) for word in kinds})
         if len(kinds) == 1 and kinds[0] in (str, int, float):
             found[name] = kinds[0]
     return found

@@ -16,12 +16,34 @@ CONTRACT = [
         ),
         p_value_ignores_ties=('side="left"', 'side="right"'),
         p_value_is_divided_by_n=(
-            "ranks(calibration, scores) / (len(calibration) + 1)",
-            "ranks(calibration, scores) / len(calibration)",
+            "(len(calibration) - contaminated + 1), 1.0)",
+            "(len(calibration) - contaminated), 1.0)",
         ),
         alarm_rank_is_one_too_high=("alpha * (n + 1) + _RANK_SLACK", "alpha * (n + 1) + 1"),
         alarm_rank_falls_to_a_rounding_error=("alpha * (n + 1) + _RANK_SLACK", "alpha * (n + 1)"),
-        false_alarm_interval_is_of_another_beta_law=("terms = np.arange(k, n + 1)", "terms = np.arange(k + 1, n + 1)"),
+        false_alarm_interval_is_of_another_beta_law=("terms[max(0, k - start) :]", "terms[max(0, k + 1 - start) :]"),
+        contamination_widens_no_interval=(
+            "_beta_quantile(k, n - contaminated, 1.0 - tail)",
+            "_beta_quantile(k, n, 1.0 - tail)",
+        ),
+        contaminated_rows_that_score_high_are_forgotten=(
+            "_beta_quantile(k - contaminated, n - contaminated, tail)",
+            "_beta_quantile(k, n - contaminated, tail)",
+        ),
+        training_conditional_rank_is_one_too_high=(
+            "(at_least >= confidence).sum()) - 1",
+            "(at_least >= confidence).sum())",
+        ),
+    ),
+    *mutants_of(
+        "contract/conformal.py",
+        "tests/contract/test_discoveries.py",
+        discoveries_need_not_be_the_last_that_pass=("most[passing[-1]]", "most[passing[0]]"),
+        discoveries_are_of_n_and_not_of_n_plus_one=("(fdr * (n + 1)) / m + _RANK_SLACK", "(fdr * n) / m + _RANK_SLACK"),
+        discoveries_are_not_corrected_for_their_number=(
+            "(fdr * (n + 1)) / m + _RANK_SLACK",
+            "(fdr * (n + 1)) + _RANK_SLACK",
+        ),
     ),
     *mutants_of(
         "contract/support.py",

@@ -13,8 +13,15 @@ import httpx
 import numpy as np
 import pytest
 from pydantic import BaseModel
+from scipy import stats
 
-from contract.conformal import false_alarm_interval, p_values, smallest_p_value
+from contract.conformal import (
+    false_alarm_interval,
+    p_values,
+    rate_interval,
+    smallest_p_value,
+    training_conditional_rank,
+)
 from service.api.anomaly_score import AnomalyScoreAnswer
 from service.api.encode import DecodeAnswer, EncodeAnswer
 from service.api.log_prob import LogProbAnswer
@@ -161,7 +168,10 @@ def test_anomaly_score(client: httpx.Client) -> None:
     assert (found["n_calibration"], found["smallest_p_value"]) == (n, smallest_p_value(n))
     assert found["false_alarm_interval"] == pytest.approx(false_alarm_interval(n, 0.1))
     assert found["ordinary_rows"] == "points near the origin"
-    assert "average" in found["guarantee"]
+    assert found["guarantee"] == "marginal"
+    assert found["largest_flagged_p_value"] == pytest.approx(0.1, abs=1 / (n + 1))
+    assert "on average" in found["promise"]
+    assert not {"fdr", "is_discovery", "fewest_discoveries", "fdr_promise", "n_contaminated"} & set(found)
 
 
 def test_a_row_alarms_when_its_p_value_is_at_most_alpha(client: httpx.Client) -> None:
@@ -176,7 +186,69 @@ def test_a_rate_out_of_reach_gives_no_alarm_and_says_why(client: httpx.Client) -
     found = ask(client, "/anomaly-score", AnomalyScoreAnswer, model="normal", rows=X, alpha=0.001)
     assert found["is_anomaly"] is None
     assert found["false_alarm_interval"] is None
-    assert "cannot reach" in found["guarantee"]
+    assert found["largest_flagged_p_value"] is None
+    assert "cannot reach alpha = 0.001" in found["promise"]
+    assert "it takes 999 ordinary calibration rows" in found["promise"]
+
+
+def test_a_training_conditional_rate_flags_fewer_rows(client: httpx.Client) -> None:
+    rows = [[u, 0.0] for u in np.linspace(0.0, 2.0, 400)]
+    asked = {"model": "normal", "rows": rows, "alpha": 0.1}
+    usual = ask(client, "/anomaly-score", AnomalyScoreAnswer, **asked)
+    sure = ask(client, "/anomaly-score", AnomalyScoreAnswer, **asked, guarantee="training_conditional")
+    n = len(CALIBRATION)
+    k = training_conditional_rank(n, 0.1)
+    assert sure["guarantee"] == "training_conditional"
+    assert sure["largest_flagged_p_value"] == k / (n + 1) < usual["largest_flagged_p_value"]
+    assert sure["is_anomaly"] == [p <= k / (n + 1) for p in sure["p_value"]]
+    assert sum(sure["is_anomaly"]) < sum(usual["is_anomaly"])
+    assert sure["p_value"] == usual["p_value"]
+    assert sure["false_alarm_interval"] == pytest.approx(rate_interval(n, k))
+    assert sure["false_alarm_interval"][1] <= 0.1 + 0.01, "97.5 % lies a little above the 95 % quantile, which is 0.1"
+    assert "With 95% probability" in sure["promise"]
+    assert "on average" not in sure["promise"].replace("not on average", "")
+
+
+def test_a_training_conditional_rate_out_of_reach_says_what_it_takes(client: httpx.Client) -> None:
+    asked = {"model": "normal", "rows": X, "alpha": 0.01, "guarantee": "training_conditional"}
+    found = ask(client, "/anomaly-score", AnomalyScoreAnswer, **asked)
+    assert len(CALIBRATION) < 299
+    assert found["is_anomaly"] is None
+    assert "it takes 299 ordinary calibration rows" in found["promise"]
+
+
+def test_discoveries_are_those_of_benjamini_and_hochberg(client: httpx.Client) -> None:
+    rows = [[u, 0.0] for u in np.linspace(0.0, 1.0, 10)] + [[9.0 + u, 9.0] for u in range(10)]
+    found = ask(client, "/anomaly-score", AnomalyScoreAnswer, model="normal", rows=rows, fdr=0.2)
+    adjusted = stats.false_discovery_control(found["p_value"])
+    assert found["is_discovery"] == (adjusted <= 0.2).tolist() == [False] * 10 + [True] * 10
+    assert found["fdr"] == 0.2
+    assert found["fewest_discoveries"] == 1
+    assert "at most 0.2 is ordinary, in expectation" in found["fdr_promise"]
+    assert "among these 20" in found["fdr_promise"]
+    assert "across requests" in found["fdr_promise"]
+    assert "A lone row of 20 can be discovered" in found["fdr_promise"]
+
+
+def test_a_lone_anomaly_among_too_many_rows_is_no_discovery_and_the_answer_says_so(client: httpx.Client) -> None:
+    n, m, fdr = len(CALIBRATION), 400, 0.1
+    needed = math.ceil(m / (fdr * (n + 1)))
+    assert needed > 1
+    for strange in (1, needed):
+        rows = [[9.0, 9.0]] * strange + [[0.0, 0.0]] * (m - strange)
+        found = ask(client, "/anomaly-score", AnomalyScoreAnswer, model="normal", rows=rows, fdr=fdr)
+        assert found["fewest_discoveries"] == needed
+        assert found["is_discovery"] == [strange == needed] * strange + [False] * (m - strange)
+        assert "400/0.1 - 1, or 3999 ordinary calibration rows" in found["fdr_promise"]
+        assert f"it takes {needed} rows together" in found["fdr_promise"]
+
+
+def test_a_discovery_out_of_reach_is_neither_made_nor_denied(client: httpx.Client) -> None:
+    found = ask(client, "/anomaly-score", AnomalyScoreAnswer, model="normal", rows=X, fdr=1e-4)
+    assert found["is_discovery"] is None
+    assert found["fewest_discoveries"] is None
+    assert "cannot reach fdr = 0.0001" in found["fdr_promise"]
+    assert "it takes 9999 ordinary calibration rows" in found["fdr_promise"]
 
 
 # -- cards ---------------------------------------------------------------------------------------------------------

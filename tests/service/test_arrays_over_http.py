@@ -159,22 +159,23 @@ def test_codes_and_rows_go_round_as_npy(client: httpx.Client) -> None:
 
 
 def test_scores_as_npz(client: httpx.Client) -> None:
-    asked = {"model": "normal", "alpha": 0.1}
+    asked = {"model": "normal", "alpha": 0.1, "guarantee": "training_conditional", "fdr": 0.2}
     by_json = client.post("/anomaly-score", json={**asked, "rows": X.tolist()}).json()
     answer = post(client, "/anomaly-score", X, NPZ, **asked)
     arrays = unzipped(answer)
-    assert set(arrays) == {"score", "p_value", "is_anomaly", "statistics.log_prob"}
+    assert set(arrays) == {"score", "p_value", "is_anomaly", "statistics.log_prob", "is_discovery"}
     assert arrays["is_anomaly"].dtype == bool
-    for name in ("score", "p_value", "is_anomaly"):
+    for name in ("score", "p_value", "is_anomaly", "is_discovery"):
         assert arrays[name].tobytes() == numbers(by_json[name]).tobytes()
     assert arrays["statistics.log_prob"].tobytes() == numbers(by_json["statistics"]["log_prob"]).tobytes()
     assert float(answer.headers["nonesuch-alpha"]) == 0.1
     assert int(answer.headers["nonesuch-n-calibration"]) == by_json["n_calibration"]
     assert json.loads(answer.headers["nonesuch-false-alarm-interval"]) == by_json["false_alarm_interval"]
-    assert answer.headers["nonesuch-guarantee"] == by_json["guarantee"]
+    for name in ("guarantee", "promise", "fdr_promise"):
+        assert answer.headers[f"nonesuch-{name.replace('_', '-')}"] == by_json[name]
     unreachable = post(client, "/anomaly-score", X, NPZ, model="normal", alpha=0.001)
     assert "is_anomaly" not in unzipped(unreachable)
-    assert "cannot reach" in unreachable.headers["nonesuch-guarantee"]
+    assert "cannot reach" in unreachable.headers["nonesuch-promise"]
 
 
 def test_everything_of_a_discrete_log_prob_as_npz(client: httpx.Client) -> None:

@@ -124,7 +124,11 @@ def arrays(answer: httpx.Response, name: str) -> Arrays:
     if kind == JSON:
         body = answer.json()
         named = {name: body[name] for name in LIKELY_ARRAYS if isinstance(body.get(name), list)}
-        named |= {name: body[name] for name in ("score", "p_value", "is_anomaly") if body.get(name) is not None}
+        named |= {
+            name: body[name]
+            for name in ("score", "p_value", "is_anomaly", "is_discovery")
+            if body.get(name) is not None
+        }
         named |= {f"statistics.{name}": values for name, values in body.get("statistics", {}).items()}
         return {name: numbers(values) for name, values in named.items()}
     if kind == NPY:

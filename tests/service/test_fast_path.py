@@ -81,8 +81,22 @@ PLAIN = [
     ("/anomaly-score", {"model": "normal", "rows": [[0.5, -1.0], [50.0, 1.0]]}),
     ("/anomaly-score", {"model": "normal", "rows": [[0.5, -1.0]], "alpha": 0.2}),
     ("/anomaly-score", {"model": "normal", "rows": [[0.5, -1.0]], "alpha": 0.001}),
+    ("/anomaly-score", {"model": "normal", "rows": [[0.5, -1.0], [50.0, 1.0]], "fdr": 0.2}),
+    ("/anomaly-score", {"model": "normal", "rows": [[0.5, -1.0], [50.0, 1.0]], "fdr": 1e-5, "alpha": 0.2}),
+    ("/anomaly-score", {"model": "normal", "rows": [[0.5, -1.0]], "guarantee": "marginal"}),
+    ("/anomaly-score", {"model": "normal", "rows": [[0.5, -1.0]], "guarantee": "training_conditional", "alpha": 0.1}),
+    ("/anomaly-score", {"model": "normal", "rows": [[50.0, 1.0]], "guarantee": "training_conditional", "fdr": 0.1}),
     ("/log_prob", {"model": "normal", "rows": np.random.default_rng(0).normal(size=(2000, 2)).tolist()}),
     ("/anomaly-score", {"model": "normal", "rows": np.random.default_rng(1).normal(size=(1000, 2)).tolist()}),
+    (
+        "/anomaly-score",
+        {
+            "model": "normal",
+            "guarantee": "training_conditional",
+            "fdr": 0.3,
+            "rows": (3.0 * np.random.default_rng(1).normal(size=(1000, 2))).tolist(),
+        },
+    ),
 ]
 
 
@@ -115,6 +129,15 @@ OTHER = [
     ("/anomaly-score", b'{"model":"normal","alpha":1.0,"rows":[[0.5,1.0]]}', {}, 422),
     ("/anomaly-score", b'{"model":"normal","alpha":0.0,"rows":[[0.5,1.0]]}', {}, 422),
     ("/anomaly-score", b'{"model":"normal","alpha":-0.1,"rows":[[0.5,1.0]]}', {}, 422),
+    ("/anomaly-score", b'{"model":"normal","fdr":1.0,"rows":[[0.5,1.0]]}', {}, 422),
+    ("/anomaly-score", b'{"model":"normal","fdr":0.0,"rows":[[0.5,1.0]]}', {}, 422),
+    ("/anomaly-score", b'{"model":"normal","fdr":"0.1","rows":[[0.5,1.0]]}', {}, 422),
+    ("/anomaly-score", b'{"model":"normal","fdr":null,"rows":[[0.5,1.0]]}', {}, 200),
+    ("/anomaly-score", b'{"model":"normal","guarantee":null,"rows":[[0.5,1.0]]}', {}, 422),
+    ("/anomaly-score", b'{"model":"normal","guarantee":"always","rows":[[0.5,1.0]]}', {}, 422),
+    ("/anomaly-score", b'{"model":"normal","guarantee":1,"rows":[[0.5,1.0]]}', {}, 422),
+    ("/log_prob", b'{"model":"normal","fdr":0.1,"rows":[[0.5,1.0]]}', {}, 422),
+    ("/log_prob", b'{"model":"normal","guarantee":"marginal","rows":[[0.5,1.0]]}', {}, 422),
     ("/anomaly-score", b'{"model":"dots","rows":[[0,1,0,1,0,1,0,1,0,1,0,1,0,1,0,1]]}', {}, 409),
     ("/log_prob", b'{"model":"sleeper","rows":[[0.5]]}', {}, 409),
     ("/log_prob", b'{"rows":[[0.5,1.0]]}', {}, 422),
@@ -180,9 +203,16 @@ ROWS = st.lists(
 )
 NUMBERS = st.floats(-5, 5) | st.integers(-5, 5)
 GOOD = st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=1, max_size=4)
+GUARANTEES = st.sampled_from(["marginal", "training_conditional", "Marginal", ""])
 BODIES = st.fixed_dictionaries(
     {"model": st.sampled_from(["normal", "dots", "nobody"]) | VALUES, "rows": GOOD | ROWS | VALUES},
-    optional={"version": st.sampled_from([1, 2, 0]) | VALUES, "alpha": st.floats(0, 1) | VALUES, "[": VALUES},
+    optional={
+        "version": st.sampled_from([1, 2, 0]) | VALUES,
+        "alpha": st.floats(0, 1) | VALUES,
+        "guarantee": GUARANTEES | VALUES,
+        "fdr": st.floats(0, 1) | VALUES,
+        "[": VALUES,
+    },
 )
 
 
@@ -215,6 +245,13 @@ def test_what_the_query_names(ways: tuple[httpx.Client, httpx.Client]) -> None:
         ("version=1", {"model": "normal", "version": 1}, 200),
         ("alpha=2e-1&model=nor%6dal", {}, 200),
         ("alpha=0.2", {"model": "normal", "alpha": 0.3}, 422),
+        ("fdr=0.2&guarantee=training_conditional", {"model": "normal", "alpha": 0.3}, 200),
+        ("guarantee=training_conditional", {"model": "normal", "guarantee": "training_conditional", "fdr": 0.1}, 200),
+        ("guarantee=training_conditional", {"model": "normal", "guarantee": "marginal"}, 422),
+        ("guarantee=sure", {"model": "normal"}, 422),
+        ("guarantee=", {"model": "normal"}, 422),
+        ("fdr=0.2", {"model": "normal", "fdr": 0.3}, 422),
+        ("fdr=1", {"model": "normal"}, 422),
         ("version=2", {"model": "normal", "version": 1}, 422),
         ("version=1", {"model": "normal", "version": True}, 422),
         ("version=", {"model": "normal"}, 422),
@@ -286,9 +323,10 @@ def test_a_plain_npy_question_takes_it(
 
 def test_a_plain_npy_question_about_strange_rows_takes_it(ways: tuple[httpx.Client, httpx.Client]) -> None:
     before = fast_answers(ways)
-    for query in ({}, {"version": 1}, {"alpha": 0.2}, {"alpha": 0.001, "version": 1}):
+    queries = ({}, {"version": 1}, {"alpha": 0.2}, {"alpha": 0.001, "version": 1}, {"fdr": 0.3})
+    for query in (*queries, {"guarantee": "training_conditional", "alpha": 0.2, "fdr": 0.1}):
         assert both_npy(ways, "/anomaly-score", saved(X), model="normal", **query).status_code == 200
-    assert fast_answers(ways) == before + 4
+    assert fast_answers(ways) == before + 6
 
 
 @pytest.mark.parametrize(
@@ -392,6 +430,8 @@ QUERIES = st.fixed_dictionaries(
     optional={
         "version": st.sampled_from(["1", "1", "2", "0", "1.0", "x", ""]),
         "alpha": st.floats(0, 1).map(str) | st.sampled_from(["0.05", "1", "nan"]),
+        "guarantee": GUARANTEES,
+        "fdr": st.floats(0, 1).map(str) | st.sampled_from(["0.2", "0", "x"]),
     },
 )
 

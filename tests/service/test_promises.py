@@ -152,7 +152,7 @@ def test_a_score_says_what_it_promises(client):
         "/anomaly-score", json={"model": "breast-cancer", "rows": drawn[:1], "alpha": 0.001}
     ).json()
     assert unreachable["is_anomaly"] is None
-    assert "cannot reach" in unreachable["guarantee"]
+    assert "cannot reach" in unreachable["promise"]
 
 
 def test_what_a_family_lacks_is_refused_with_a_reason(client):

@@ -25,7 +25,16 @@ def refused(query: bytes, words: str, field: str | None = None) -> None:
 
 def test_every_scalar_may_stand_there() -> None:
     assert scalars(SampleRequest) == {"model": str, "version": int, "n": int, "seed": int, "start": int}
-    assert scalars(AnomalyScoreRequest) == {"model": str, "version": int, "alpha": float}
+    assert scalars(AnomalyScoreRequest) == {
+        "model": str,
+        "version": int,
+        "alpha": float,
+        "guarantee": str,
+        "fdr": float,
+    }
+    said = {part["name"]: part["schema"] for part in query_parameters(AnomalyScoreRequest)}
+    assert said["guarantee"] == {"enum": ["marginal", "training_conditional"], "type": "string"}
+    assert said["fdr"] == {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
     assert [part["name"] for part in query_parameters(LogProbRequest)] == ["model", "version", "seed"]
     assert all(part["description"] and part["schema"]["type"] for part in query_parameters(LogProbRequest))
 

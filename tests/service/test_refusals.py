@@ -200,6 +200,9 @@ def test_409_of_a_question_that_is_newer_than_the_bundle(
         ("/anomaly-score", {**GOOD, "alpha": 0}, "alpha", "above 0"),
         ("/anomaly-score", {**GOOD, "alpha": 1}, "alpha", "below 1"),
         ("/anomaly-score", {**GOOD, "alpha": "0.1"}, "alpha", "a number, got the string"),
+        ("/anomaly-score", {**GOOD, "fdr": 1.5}, "fdr", "below 1"),
+        ("/anomaly-score", {**GOOD, "fdr": "0.1"}, "fdr", "a number, got the string"),
+        ("/anomaly-score", {**GOOD, "guarantee": "always"}, "guarantee", "'marginal' or 'training_conditional'"),
     ],
 )
 def test_422_names_the_member_at_fault(

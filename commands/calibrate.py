@@ -1,0 +1,78 @@
+"""``nonesuch calibrate BUNDLE ROWS``: a bundle's next version, whose alarms are about somebody's own ordinary rows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, …/NAME/VERSION.")],
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS", help="Ordinary rows, not trained on: a csv, parquet or npy file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of bundles.", show_default="the bundle's own")
+    ] = None,
+    ordinary: Annotated[
+        str | None,
+        typer.Option(help="Which rows count as ordinary, in words.", show_default="rows like those of the file"),
+    ] = None,
+    contaminated: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Of the rows, at most this share may be anomalies. Alarms then keep their rate whatever these score, "
+            "and are rarer; where they score high they hide others like them.",
+        ),
+    ] = 0.0,
+) -> None:
+    """Calibrate a bundle with your own ordinary rows: its next version, whose p-values are among their scores.
+
+    The rows must not have been trained on. They are scored by the bundle's own graphs, and nothing else changes:
+    samples, densities and scores stay what they are; a running service finds the new version and serves it beside the
+    old one. Columns that the bundle does not know are passed over.
+    """
+    from contract.bundle import open_bundle
+    from contract.conformal import calibration_needed, smallest_p_value
+    from contract.errors import BundleError, InputError
+    from runtime.calibration import recalibrate
+    from runtime.row_files import RowFileError, read_rows_of
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    folder = bundle.resolve()
+    try:
+        support = open_bundle(folder).manifest.support
+        found = read_rows_of(rows, support)
+        if found.unused:
+            say(f"columns that the bundle does not know: {', '.join(map(repr, found.unused))}")
+        made = recalibrate(
+            folder,
+            found.rows,
+            folder.parent.parent if out is None else out,
+            ordinary=f"rows like those of {rows.name}" if ordinary is None else ordinary,
+            source_sha256=found.sha256,
+            contaminated=contaminated,
+            say=say,
+        )
+    except (BundleError, InputError, RowFileError, OSError) as error:
+        print(f"nonesuch calibrate: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    about = made.manifest.calibration
+    assert about is not None
+    print(f"{made.folder}: {about.n:,} calibration rows; digest {made.digest[:12]}…")
+    print(f"The smallest p-value is {smallest_p_value(about.ordinary):.2g}.")
+    if about.contaminated:
+        print(f"At most {about.contaminated:,} of the rows may be anomalies, and count against alarms.")
+    needed = calibration_needed(0.05, "marginal")
+    if needed is not None and about.ordinary < needed:
+        print(f"No alarm at alpha = 0.05 is possible: that takes {needed} ordinary rows.")
+    if about.tied > 0.01:
+        print(f"{about.tied:.0%} of the rows tie with another one: alarms are rarer than the rate that is asked for.")

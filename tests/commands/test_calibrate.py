@@ -1,0 +1,215 @@
+"""``nonesuch calibrate``: a bundle's next version, with p-values by somebody's own rows, and nothing else is new."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from scipy import stats
+
+from commands.main import main
+from contract.bundle import Bundle, open_bundle
+from contract.conformal import p_values, rate_interval
+from contract.digest import program_digest, sha256
+from runtime.verify import verify
+from service.api.anomaly_score import AnomalyScoreAnswer
+from tests.bundles import SCALE, affine, log_prob_of, write
+from tests.service.server_process import ROOT, serving
+from tests.service.whole import normal
+
+RNG = np.random.default_rng(29)
+MINE = np.round(RNG.normal(size=(499, 2)) * SCALE * 2.0, 6)
+"""Rows that are twice as far out as what the bundle was made of."""
+
+
+def run(*arguments: Any) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(["calibrate", *map(str, arguments)])
+    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def calibrated(*arguments: Any) -> str:
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, ""), err
+    return out
+
+
+def refused(*arguments: Any) -> str:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert len(err.splitlines()) == 1, err
+    return err
+
+
+def csv_file(path: Path, rows: Any = MINE) -> Path:
+    lines = ["name,height,width", *(f"r{i},{y!r},{x!r}" for i, (x, y) in enumerate(rows.tolist()))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def former(tmp_path: Path) -> Bundle:
+    return write(tmp_path / "bundles", normal())
+
+
+def test_the_next_version_has_other_calibration_scores_and_nothing_else_is_new(former: Bundle, tmp_path: Path) -> None:
+    rows = csv_file(tmp_path / "mine.csv")
+    told = calibrated(former.folder, rows, "--ordinary", "my own points")
+    assert "'name'" in told, "a column that the bundle does not know is named"
+    found = open_bundle(former.folder.parent / "2")
+    assert found.digest != former.digest
+    assert verify(found.folder)["ok"]
+    assert open_bundle(former.folder).digest == former.digest
+    about = found.manifest.calibration
+    assert about is not None
+    assert (about.n, about.rows, about.source_sha256) == (499, "my own points", sha256(rows.read_bytes()))
+    assert (about.tied, about.contaminated) == (0.0, 0)
+    scores = found.calibration_scores()
+    assert scores is not None
+    np.testing.assert_allclose(scores, np.sort(-log_prob_of(MINE)), rtol=1e-13)
+    for capability in found.manifest.capabilities:
+        assert program_digest(found.manifest, capability) == program_digest(former.manifest, capability)
+    changed = {"version", "calibration", "files"}
+    was, now = (bundle.manifest.model_dump(mode="json") for bundle in (former, found))
+    assert {name for name in was if was[name] != now[name]} == changed
+    moved = {name for name in was["files"] if was["files"][name] != now["files"][name]}
+    assert moved == {"calibration.npz", "card.md"}
+
+
+def test_it_is_served_beside_the_former_one_and_keeps_the_rate_for_these_rows(former: Bundle, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", MINE)
+    calibrated(former.folder, tmp_path / "mine.npy", "-o", former.folder.parent.parent)
+    fresh = RNG.normal(size=(2000, 2)) * SCALE * 2.0
+    with serving(former.folder.parent.parent) as server, server.client() as client:
+        body = {"model": "normal", "rows": fresh.tolist(), "alpha": 0.1}
+        old, new = (client.post("/anomaly-score", json={**body, "version": version}).json() for version in (1, 2))
+        assert np.mean(old["is_anomaly"]) > 0.2, "the former calibration takes them for strange"
+        low, high = stats.betabinom(2000, 50, 450).ppf([1e-4, 1 - 1e-4])
+        assert low <= sum(new["is_anomaly"]) <= high
+        assert new["score"] == old["score"]
+        assert new["ordinary_rows"] == "rows like those of mine.npy"
+        sampled = [client.post("/sample", json={"model": "normal", "seed": 1, "version": v}).json() for v in (1, 2)]
+        assert sampled[0]["rows"] == sampled[1]["rows"]
+        card = client.get("/models/normal").json()
+        assert card["calibration"]["source_sha256"] == sha256((tmp_path / "mine.npy").read_bytes())
+
+
+def test_contaminated_rows_are_counted_against_alarms_and_the_answer_says_so(former: Bundle, tmp_path: Path) -> None:
+    calibrated(former.folder, csv_file(tmp_path / "mine.csv"), "--contaminated", 0.1)
+    about = open_bundle(former.folder.parent / "2").manifest.calibration
+    assert about is not None
+    assert about.contaminated == 49  # of 499
+    scores = np.sort(-log_prob_of(MINE))
+    rows = np.concatenate([MINE[:50], [[0.0, 0.0], [9.0, 99.0]]])
+    with serving(former.folder.parent.parent) as server, server.client() as client:
+        answer = client.post(
+            "/anomaly-score", json={"model": "normal", "rows": rows.tolist(), "alpha": 0.2, "fdr": 0.3}
+        )
+        AnomalyScoreAnswer.model_validate_json(answer.content, strict=True)
+        found = answer.json()
+        assert found["p_value"] == pytest.approx(p_values(scores, -log_prob_of(rows), 49))
+        assert max(found["p_value"]) == 1.0
+        assert found["p_value"][-1] == found["smallest_p_value"] == 1 / 451
+        assert found["is_anomaly"] == [p <= 0.2 for p in found["p_value"]]
+        assert found["n_contaminated"] == 49
+        assert found["false_alarm_interval"] == pytest.approx(rate_interval(499, 90, 49))
+        assert "at least 450" in found["promise"]
+        assert found["fewest_discoveries"] == 1
+        other = {"alpha": 0.001, "fdr": 0.001}
+        none = client.post("/anomaly-score", json={"model": "normal", "rows": [[0, 0]], **other}).json()
+        assert none["is_anomaly"] is None
+        assert "of which 49 may be anomalies, cannot reach alpha" in none["promise"]
+        assert "of which 49 may be anomalies, cannot reach fdr" in none["fdr_promise"]
+
+
+def test_ties_are_counted_and_the_answer_says_so(former: Bundle, tmp_path: Path) -> None:
+    tied = np.repeat(np.arange(100.0)[:, None], 2, axis=1) * SCALE
+    told = calibrated(former.folder, csv_file(tmp_path / "mine.csv", np.concatenate([tied, tied[90:]])))
+    assert "18% of the rows tie" in told
+    with serving(former.folder.parent.parent) as server, server.client() as client:
+        found = client.post("/anomaly-score", json={"model": "normal", "rows": [[0, 0]]}).json()
+        assert found["false_alarm_interval"][0] == 0.0
+        assert "at or below" in found["promise"]
+        assert "18% of the calibration rows tie with another one" in found["promise"]
+
+
+def test_the_card_says_what_changed(tmp_path: Path) -> None:
+    shipped = ROOT / "bundles" / "moons" / "1"
+    with serving(ROOT / "bundles") as server, httpx.Client(base_url=server.url, timeout=30.0) as client:
+        rows = client.post("/sample", json={"model": "moons", "n": 150, "seed": 5}).json()["rows"]
+    np.save(tmp_path / "mine.npy", np.array(rows))
+    calibrated(shipped, tmp_path / "mine.npy", "-o", tmp_path / "bundles", "--ordinary", "points that the model drew")
+    found = open_bundle(tmp_path / "bundles" / "moons" / "2")
+    was, now = ((bundle / "card.md").read_text() for bundle in (shipped, found.folder))
+    assert now.startswith("# moons 2\n")
+    assert "Ordinary rows: points that the model drew." in now
+    assert "fitted on the 2000 rows of the reference fold." in now
+    assert found.manifest.calibration is not None
+    assert str(found.manifest.calibration.source_sha256) in now
+    section = now.index("## Anomaly scores")
+    assert now[now.index("## Folds") :] == was[was.index("## Folds") :]
+    gone = [line for line in was.splitlines() if line.startswith("| false_alarms")]
+    assert len(gone) == 2
+    kept = "\n".join(line for line in was[: was.index("## Anomaly scores")].splitlines() if line not in gone)
+    assert now[:section].rstrip() == kept.replace("# moons 1", "# moons 2", 1).rstrip()
+    assert [metric.name for metric in found.manifest.metrics] == ["test_log_prob"]
+    # Again, of the version that was just made.
+    calibrated(found.folder, tmp_path / "mine.npy", "--ordinary", "the same points")
+    again = (tmp_path / "bundles" / "moons" / "3" / "card.md").read_text()
+    assert again.count("## Anomaly scores") == 1
+    assert "fitted on the 2000 rows of the reference fold." in again
+
+
+def test_a_version_is_never_written_over(former: Bundle, tmp_path: Path) -> None:
+    rows = csv_file(tmp_path / "mine.csv")
+    write(tmp_path / "elsewhere", normal(version=7))
+    calibrated(former.folder, rows, "-o", tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "normal" / "8").is_dir()
+    calibrated(former.folder, rows, "-o", tmp_path / "new")
+    assert (tmp_path / "new" / "normal" / "2").is_dir()
+
+
+def test_what_cannot_be_calibrated_is_refused_in_a_sentence(former: Bundle, tmp_path: Path) -> None:
+    rows = csv_file(tmp_path / "mine.csv")
+    unscored = write(tmp_path / "bundles", affine())
+    assert "no score program, so there is nothing to calibrate: made by hand" in refused(unscored.folder, rows)
+    assert "no manifest.json" in refused(tmp_path / "bundles" / "nothing" / "1", rows)
+    assert "nowhere.csv" in refused(former.folder, tmp_path / "nowhere.csv")
+    for share in (1.0, -0.1, "nan"):
+        assert "a share from 0 to below 1" in refused(former.folder, rows, "--contaminated", share)
+    bad = csv_file(tmp_path / "bad.csv", np.array([[1.0, 2.0], [np.nan, 1.0]]))
+    assert "bad.csv: line 3, column 'width': expected a finite number, got no value" in refused(former.folder, bad)
+    np.save(tmp_path / "far.npy", np.array([[0.0, 0.0], [1e300, -1e300]]))
+    calibrated(former.folder, tmp_path / "far.npy", "-o", tmp_path / "far")  # an infinite score has a rank
+    (former.folder.parent.parent / "bundles.lock").write_text(f"normal/1 {'0' * 64}\n")
+    assert "is not the pinned" in refused(former.folder, rows)
+    assert not (former.folder.parent / "2").exists()
+
+
+def test_so_few_rows_that_nothing_can_alarm_are_remarked_upon(former: Bundle, tmp_path: Path) -> None:
+    told = calibrated(former.folder, csv_file(tmp_path / "mine.csv", MINE[:18]))
+    assert "No alarm at alpha = 0.05 is possible: that takes 19 ordinary rows." in told
+    told = calibrated(former.folder, csv_file(tmp_path / "mine.csv", MINE[:19]))
+    assert "No alarm" not in told
+
+
+def test_it_needs_no_torch(former: Bundle, tmp_path: Path) -> None:
+    rows = csv_file(tmp_path / "mine.csv")
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'lightning', 'sklearn', 'scipy', 'pyarrow'):\n"
+        "    sys.modules[name] = None\n"
+        "from commands.main import main\n"
+        f"main(['calibrate', {str(former.folder)!r}, {str(rows)!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (former.folder.parent / "2").is_dir()

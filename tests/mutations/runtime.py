@@ -1,0 +1,33 @@
+"""Deliberate errors in the runtime."""
+
+from __future__ import annotations
+
+from tests.mutations.mutant import mutants_of
+
+__all__ = ["RUNTIME"]
+
+RUNTIME = [
+    *mutants_of(
+        "runtime/calibration.py",
+        "tests/commands/test_calibrate.py",
+        figures_of_the_former_calibration_stay=("if metric.name not in dropped", "if metric"),
+        the_next_version_forgets_those_that_are_there=(
+            "max([manifest.version, *list_versions(out).get(manifest.name, [])])",
+            "manifest.version",
+        ),
+        calibration_scores_are_not_sorted=("np.sort(_scores(model, rows))", "_scores(model, rows)"),
+        contaminated_rows_are_forgotten=("contaminated=apart,", "contaminated=0,"),
+        ties_are_not_counted=("round(tied_share(scores), 4)", "0.0"),
+        a_bundle_is_calibrated_whatever_its_pin=("verify(folder, pin)", "verify(folder)"),
+    ),
+    *mutants_of(
+        "runtime/row_files.py",
+        "tests/runtime/test_row_files.py",
+        a_label_that_is_a_number_is_an_index=(
+            "return float(labels.index(spelt)) if spelt in labels else None",
+            "return number",
+        ),
+        a_line_that_is_too_short_is_read=("if len(record) != len(header):", "if False:"),
+        lines_are_counted_as_rows=("{lines[row + 1]}", "{row + 2}"),
+    ),
+]
