@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.support import BaseMeasure, Column, ColumnKind
+from contract.words import TRUTHS
 from training.data.dataset import Labels, resolution_of
 from training.errors import DataError
 from training.sections import ColumnSpec
 
-__all__ = ["MISSING", "Finding", "RawColumn", "Where", "column_values", "inspect_column", "label_codes", "parse_number"]
-
-MISSING = frozenset({"", "?", "#n/a", "#na", "<na>", "-nan", "n/a", "na", "nan", "none", "null"})
-"""Spellings of a missing value, in small letters."""
+__all__ = ["Finding", "RawColumn", "Where", "column_values", "inspect_column", "label_codes"]
 
 MOST_CATEGORIES = 100
 """Different words from which on a column of text is no column of categories."""
@@ -32,21 +30,11 @@ MOST_CATEGORIES = 100
 _MOST_LEVELS = 12
 _LARGEST_LEVEL = 20
 _SHOWN = 3  # example values of a finding
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAMES_ROWS = re.compile(r"(^|[_\s-])(id|uuid|key|index|nr|no)$", re.IGNORECASE)
-_TRUTH = {"false": 0.0, "true": 1.0}
 _DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")
 
 Where = Callable[[int], str]
 """Position of a row in an array -> where it is in the file, for an error message: ``wine.csv: line 18``."""
-
-
-def parse_number(word: str) -> float:
-    """A finite decimal number, or NaN where the word is none; ``1_000``, ``inf`` and ``0x1f`` are none."""
-    if _NUMBER.fullmatch(word) is None:
-        return float("nan")
-    value = float(word)
-    return value if abs(value) < float("inf") else float("nan")
 
 
 @dataclass(frozen=True)
@@ -80,7 +68,7 @@ class RawColumn:
     @cached_property
     def truths(self) -> NDArray[np.float64] | None:
         """0 for each word that spells false and 1 for true, if all do."""
-        spelt = [_TRUTH.get(word.lower()) for word in self.words[:3]]
+        spelt = [TRUTHS.get(word.lower()) for word in self.words[:3]]
         if not spelt or len(self.words) > 2 or None in spelt:
             return None
         return np.array(spelt, dtype=np.float64)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.support import Column, Support
-from training.data.columns import parse_number
+from contract.words import parse_number
 from training.data.dataset import Dataset
 from training.errors import DataError
 from training.sections import SeriesData

@@ -17,15 +17,14 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from contract.support import Column, Support
+from contract.words import MISSING, parse_number
 from training.data.columns import (
-    MISSING,
     Finding,
     RawColumn,
     Where,
     column_values,
     inspect_column,
     label_codes,
-    parse_number,
 )
 from training.data.dataset import Dataset, Labels
 from training.errors import DataError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.data.columns import Finding, RawColumn, inspect_column, parse_number
+from contract.words import parse_number
+from training.data.columns import Finding, RawColumn, inspect_column
 
 RNG = np.random.default_rng(0)
 
