@@ -1,12 +1,8 @@
-"""Columns of a table as Arrow has them, turned into the numbers of a model's rows; each value that cannot be is named.
-
-Words mean what they mean where tables are trained on (``contract.words``): spaces around them do not count, ``NA`` and
-its like are missing values, ``true`` and ``false`` are 1 and 0.
-"""
+"""Columns of a table as Arrow has them, turned into the numbers of a model's rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -16,11 +12,10 @@ from numpy.typing import NDArray
 
 from contract.errors import InputError
 from contract.support import Column
-from contract.words import MISSING, TRUTHS, parse_number
+from contract.words import MISSING
+from scoring.rows import number_of
 
-__all__ = ["column_numbers", "refused"]
-
-_LONGEST_SHOWN = 40
+__all__ = ["column_numbers"]
 
 
 def column_numbers(
@@ -50,7 +45,7 @@ def column_numbers(
         expected = f"a column of {'words' if column.categories else 'numbers'} ({column.expected})"
         raise InputError(column=name, expected=expected, got=f"one of type {kind}")
     if column.categories is not None:
-        return _each_once(values, column, lambda value: _category(value, column, missing))
+        return _each_once(values, column, missing)
     if not words:
         plain = values.cast(kind) if types.is_dictionary(values.type) else values
         numbers = plain.cast(pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -58,18 +53,7 @@ def column_numbers(
     numbers = None if types.is_dictionary(values.type) else _numbers_of_words(values, missing)
     if numbers is not None:
         return _judged(numbers, np.zeros(len(values), dtype=np.bool_), column)
-    return _each_once(values, column, lambda value: _number(value, missing))
-
-
-def refused(value: Any, column: Column, name: str, row: int | None = None) -> InputError:
-    """The error of a value that its column does not allow."""
-    if value is None or value != value:
-        got = "no value"
-    elif isinstance(value, str):
-        got = f"the string {value[:_LONGEST_SHOWN]!r}"
-    else:
-        got = str(value).lower()[:_LONGEST_SHOWN]
-    return InputError(row=row, column=name, expected=column.expected.replace("or null", "or no value"), got=got)
+    return _each_once(values, column, missing)
 
 
 def _numbers_of_words(values: Any, missing: Set[str]) -> NDArray[np.float64] | None:
@@ -96,46 +80,18 @@ def _finite_or_missing(numbers: Any, words: Any) -> NDArray[np.float64]:
     return array
 
 
-def _each_once(
-    values: Any, column: Column, number: Callable[[Any], float | None]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Numbers of values by looking at each different one once; ``number`` gives None for a wrong one."""
+def _each_once(values: Any, column: Column, missing: Set[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Numbers of values by looking at each different one once."""
     if not pyarrow.types.is_dictionary(values.type):
         values = pyarrow.compute.dictionary_encode(values)
-    different = [None if value is None else number(value) for value in values.dictionary.to_pylist()]
-    wrong = [found is None and value is not None for found, value in zip(different, values.dictionary.to_pylist())]
-    numbers = np.array([np.nan if found is None else found for found in different] + [np.nan])
+    different = [number_of(value, column, missing) for value in values.dictionary.to_pylist()]
+    numbers = np.array([np.nan if number is None else number for number in different] + [np.nan])
+    wrong = np.array([*(number is None for number in different), False])
     places = np.asarray(pyarrow.compute.fill_null(values.indices.cast(pyarrow.int64()), -1))
-    return _judged(numbers[places], np.array([*wrong, False])[places], column)
+    return _judged(numbers[places], wrong[places], column)
 
 
 def _judged(
     numbers: NDArray[np.float64], wrong: NDArray[np.bool_], column: Column
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     return numbers, column.allowed(numbers) & ~wrong
-
-
-def _category(value: Any, column: Column, missing: Set[str]) -> float | None:
-    """The index of a label; a number that is no label is an index itself, as in records."""
-    labels = column.categories or ()
-    if isinstance(value, str):
-        word = value.strip()
-        if word in labels:
-            return float(labels.index(word))
-        return float("nan") if word.lower() in missing else None
-    if isinstance(value, bool):
-        spelt = str(value).lower()
-        return float(labels.index(spelt)) if spelt in labels else float(value)
-    number = float(value)
-    spelt = f"{number:g}" if abs(number) < 1e6 else repr(value)
-    return float(labels.index(spelt)) if spelt in labels else number
-
-
-def _number(value: str, missing: Set[str]) -> float | None:
-    word = value.strip()
-    if word.lower() in missing:
-        return float("nan")
-    if word.lower() in TRUTHS:
-        return TRUTHS[word.lower()]
-    number = parse_number(word)
-    return None if number != number else number

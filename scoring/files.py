@@ -15,8 +15,9 @@ import pyarrow
 import pyarrow.parquet
 
 from contract.errors import InputError
+from scoring.rows import ROW
 from scoring.sources import FileError, Piece, Source
-from scoring.tables import ROW, TableScorer, columns_read
+from scoring.tables import TableScorer, columns_read
 
 __all__ = ["FileReport", "score_file"]
 
@@ -84,7 +85,8 @@ def _columns(source: Source, table_scorer: TableScorer) -> tuple[list[str], dict
     """What is read of the file, and the types of what is kept."""
     for name in table_scorer.keep:
         if name not in source.names:
-            raise FileError(f"{source.path}: no column {name!r} to keep; there are {', '.join(map(repr, source.names))}")
+            there = ", ".join(map(repr, source.names))
+            raise FileError(f"{source.path}: no column {name!r} to keep; there are {there}")
     support = table_scorer.scorer.support
     apart = () if support.columns is not None else table_scorer.keep
     try:

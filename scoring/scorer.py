@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.bundle import open_bundle
+from contract.bundle import MANIFEST, list_versions, open_bundle
 from contract.conformal import alarm_rank, ranks
 from contract.errors import BundleError, InputError
 from contract.lock import read_lock
@@ -195,13 +195,11 @@ class Scorer:
 
 
 def find_bundle(bundle: str, root: Path) -> Path:
-    """The folder of a bundle: a folder ``…/NAME/VERSION``, or ``NAME`` (its newest version) or ``NAME/VERSION`` in a root.
+    """The folder of a bundle named by itself, or in a root as ``NAME`` (its newest version) or ``NAME/VERSION``.
 
     Raises:
         BundleError: there is none; lists those that there are.
     """
-    from contract.bundle import MANIFEST, list_versions
-
     path = Path(bundle)
     if (path / MANIFEST).is_file():
         return path
@@ -214,4 +212,4 @@ def find_bundle(bundle: str, root: Path) -> Path:
     if name in there:
         raise BundleError(f"{root}: {name} has no version {version!r}, only {', '.join(map(str, there[name]))}")
     known = ", ".join(there) or "none"
-    raise BundleError(f"{bundle!r} is neither a bundle's folder (…/NAME/VERSION) nor in {root}, where there are: {known}")
+    raise BundleError(f"{bundle!r} is neither a bundle's folder, …/NAME/VERSION, nor one of those in {root}: {known}")

@@ -71,7 +71,9 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8", keep_broken: bool = False) -> Source:
+def open_source(
+    path: Path, *, delimiter: str | None = None, encoding: str = "utf-8", keep_broken: bool = False
+) -> Source:
     """A file by the ending of its name: ``.csv``, ``.tsv`` (``.gz``, ``.bz2``, ``.zst`` after it) or ``.parquet``.
 
     Args:
@@ -97,7 +99,7 @@ def open_source(path: Path, *, delimiter: str | None = None, encoding: str = "ut
 
 
 class CsvSource:
-    """A file of text with a line of names; values are words here, whatever they spell. Errors as for ``open_source``."""
+    """A file of text with a line of names; all values are words here. Errors as for ``open_source``."""
 
     def __init__(self, path: Path, *, delimiter: str, encoding: str, compression: str | None, keep_broken: bool):
         self.path = path
@@ -145,13 +147,13 @@ class CsvSource:
             at = 0
             broken: dict[int, str] = {}
             for batch in reader:
-                broken |= {row: words for row, words in map(_told, misfits)}
+                broken |= dict(map(_told, misfits))
                 misfits.clear()
                 positions = _positions(at, batch.num_rows, broken)
                 at = int(positions[-1]) + 1 if len(positions) else at
                 passed = {row: broken.pop(row) for row in [row for row in broken if row < at]}
                 yield Piece(batch, positions, passed)
-            broken |= {row: words for row, words in map(_told, misfits)}
+            broken |= dict(map(_told, misfits))
             if broken:
                 empty = pyarrow.record_batch(
                     [pyarrow.array([], pyarrow.string()) for _ in columns], names=list(columns)
@@ -160,12 +162,12 @@ class CsvSource:
         except pyarrow.ArrowInvalid as error:
             if misfits and not self._keep_broken:
                 row, words = _told(misfits[-1])
-                raise FileError(f"{self.path}: row {row} (the first is 0): {words}") from None
+                raise FileError(f"{self.path}: row {row}: {words} (rows are counted from 0)") from None
             if "UTF8" in str(error):
-                raise FileError(f"{self.path}: it is not {self._encoding}; name its encoding: --encoding latin-1") from None
+                raise self._not_text() from None
             raise FileError(f"{self.path}: cannot be read: {_plain(error)}") from None
         except UnicodeError:
-            raise FileError(f"{self.path}: it is not {self._encoding}; name its encoding: --encoding latin-1") from None
+            raise self._not_text() from None
         except (OSError, EOFError) as error:
             raise FileError(f"{self.path}: cannot be read: {_plain(error)}") from None
         finally:
@@ -176,6 +178,9 @@ class CsvSource:
         if self._file is not None:
             self._file.close()
 
+    def _not_text(self) -> FileError:
+        return FileError(f"{self.path}: it is not {self._encoding}; name its encoding: --encoding latin-1")
+
     def _stream(self) -> Any:
         self._file = self.path.open("rb")
         return self._file if self._compression is None else pyarrow.CompressedInputStream(self._file, self._compression)
@@ -185,7 +190,7 @@ class CsvSource:
             words = io.TextIOWrapper(self._bytes(), encoding=self._encoding.replace("utf-8", "utf-8-sig"), newline="")
             names = next((record for record in csv.reader(words, delimiter=self._delimiter) if record), None)
         except UnicodeError:
-            raise FileError(f"{self.path}: it is not {self._encoding}; name its encoding: --encoding latin-1") from None
+            raise self._not_text() from None
         except (OSError, EOFError, LookupError, TypeError, csv.Error, pyarrow.ArrowException) as error:
             raise FileError(f"{self.path}: cannot be read: {_plain(error)}") from None
         finally:

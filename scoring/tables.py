@@ -10,24 +10,20 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, Literal
 
 import numpy as np
-import orjson
 import pyarrow
 from numpy.typing import NDArray
 
 from contract.errors import InputError
 from contract.support import Support
 from contract.words import MISSING
-from scoring.columns import column_numbers, refused
+from scoring.columns import column_numbers
+from scoring.rows import ROW, Errors, located, refused, rows_of_lists
 from scoring.scorer import Scorer, Scores
 
-__all__ = ["ROW", "OnError", "TableScorer", "columns_read", "located", "rows_each"]
+__all__ = ["OnError", "TableScorer", "columns_read"]
 
 OnError = Literal["fail", "skip"]
-ROW = "row"
-"""The column of lists that holds rows without column names, and the output's column of positions."""
-
 Array = NDArray[Any]
-Errors = dict[int, InputError]
 
 
 def columns_read(support: Support, names: Sequence[str]) -> list[str]:
@@ -136,7 +132,7 @@ class TableScorer:
         apart = () if support.columns is not None else self.keep
         names = columns_read(support, [name for name in batch.schema.names if name not in apart])
         if support.columns is None and names == [ROW]:
-            return _listed_rows(support, batch.column(ROW).to_pylist())
+            return rows_of_lists(support, batch.column(ROW).to_pylist())
         numbers = np.empty((batch.num_rows, support.size))
         allowed = np.empty(numbers.shape, dtype=np.bool_)
         for place, name in enumerate(names):
@@ -188,12 +184,7 @@ class TableScorer:
             columns["error"] = pyarrow.array(words, pyarrow.string())
         kept = {name: batch.column(name) for name in self.keep}
         schema = self.schema({name: column.type for name, column in kept.items()})
-        return pyarrow.record_batch([kept[f.name] if f.name in kept else columns[f.name] for f in schema], schema=schema)
-
-
-def located(error: InputError, row: int | None) -> InputError:
-    """The same error at another row, or at none."""
-    return InputError(row=row, column=error.column, expected=error.expected, got=error.got)
+        return pyarrow.record_batch([(kept | columns)[name] for name in schema.names], schema=schema)
 
 
 def _spread(scores: Scores, good: Array, n: int, errors: Errors) -> Scores:
@@ -211,37 +202,6 @@ def _spread(scores: Scores, good: Array, n: int, errors: Errors) -> Scores:
         {name: among(values, np.nan) for name, values in scores.statistics.items()},
         errors,
     )
-
-
-def _listed_rows(support: Support, lists: Sequence[Any]) -> tuple[Array, Errors]:
-    """Rows from lists of numbers, or from such lists spelt as JSON, each by itself where one of them is wrong."""
-    errors: Errors = {}
-    given: list[Any] = []
-    for row, value in enumerate(lists):
-        try:
-            given.append(orjson.loads(value) if isinstance(value, str | bytes) else value)
-        except orjson.JSONDecodeError:
-            given.append(None)
-            errors[row] = InputError(row=row, column=ROW, expected="a list of numbers", got=f"{str(value)[:40]!r}")
-    return rows_each(support, given, errors)
-
-
-def rows_each(support: Support, given: Sequence[Any], errors: Errors) -> tuple[Array, Errors]:
-    """Rows of lists; those that are wrong are named, beside those that ``errors`` names already."""
-    if not errors and len(given):
-        try:
-            return support.rows_to_array(given), errors
-        except InputError:
-            pass
-    rows = np.zeros((len(given), *support.shape), dtype=support.dtype)
-    for row, value in enumerate(given):
-        if row in errors:
-            continue
-        try:
-            rows[row] = support.rows_to_array([value])[0]
-        except InputError as error:
-            errors[row] = located(error, row)
-    return rows, errors
 
 
 def _listed(names: Sequence[str]) -> str:
