@@ -24,7 +24,7 @@ def score(
     bundle: Annotated[
         str,
         typer.Argument(
-            metavar="BUNDLE", help="A bundle's folder, …/NAME/VERSION; or NAME, or NAME/VERSION, in --bundles."
+            metavar="BUNDLE", help="A bundle's folder, …/NAME/VERSION; or NAME or NAME/VERSION in --bundles."
         ),
     ],
     file: Annotated[

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = ["CsvSource", "FileError", "ParquetSource", "Piece", "Source", "open_source"]
 
-_BLOCK_BYTES = 2**22
+_BLOCK_BYTES = 2**20  # Arrow reads some thirty of them ahead
 _PARQUET_NUMBERS = 2**18
 _PARQUET_BUFFER = 2**20
 _COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
