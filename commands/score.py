@@ -175,7 +175,7 @@ def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], 
         if out.exists() and out.samefile(file):
             _refuse(f"{out} is the file that is read")
         table_scorer = TableScorer(scorer, **scoring)
-        source = open_source(file, **reading, keep_broken=table_scorer.on_error == "skip")
+        source = open_source(file, **reading)
         with FileProgress(file.name) as progress:
             report = score_file(source, table_scorer, out, guarantee=guarantee, progress=progress)
     except InputError as error:

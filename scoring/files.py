@@ -101,13 +101,18 @@ def _columns(source: Source, table_scorer: TableScorer) -> tuple[list[str], dict
 
 
 def _answer(piece: Piece, table_scorer: TableScorer, kept: dict[str, Any], report: FileReport) -> Any:
+    if piece.broken and table_scorer.on_error == "fail":
+        first = min(piece.broken)
+        before = int((piece.positions < first).sum())
+        table_scorer(piece.batch.slice(0, before), piece.positions[:before])  # may name an earlier row
+        raise piece.broken[first]
     answer, scores = table_scorer(piece.batch, piece.positions)
     report.rows += piece.batch.num_rows + len(piece.broken)
     report.alarms += scores.alarms
     report.unscored += len(scores.errors) + len(piece.broken)
     if not piece.broken:
         return answer
-    lost = table_scorer.unscored(list(piece.broken), list(piece.broken.values()), kept)
+    lost = table_scorer.unscored(piece.broken, kept)
     both = pyarrow.Table.from_batches([answer, lost]).sort_by(ROW).combine_chunks()
     return both.to_batches()[0]
 

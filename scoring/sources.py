@@ -15,6 +15,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from contract.errors import InputError
+
 __all__ = ["CsvSource", "FileError", "ParquetSource", "Piece", "Source", "open_source"]
 
 _BLOCK_BYTES = 2**20  # Arrow reads some thirty of them ahead
@@ -40,7 +42,7 @@ class Piece:
 
     batch: Any
     positions: NDArray[np.int64]
-    broken: dict[int, str] = field(default_factory=dict)
+    broken: dict[int, InputError] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -71,16 +73,13 @@ class Source(Protocol):
         ...
 
 
-def open_source(
-    path: Path, *, delimiter: str | None = None, encoding: str = "utf-8", keep_broken: bool = False
-) -> Source:
+def open_source(path: Path, *, delimiter: str | None = None, encoding: str = "utf-8") -> Source:
     """A file by the ending of its name: ``.csv``, ``.tsv`` (``.gz``, ``.bz2``, ``.zst`` after it) or ``.parquet``.
 
     Args:
         path: the file.
         delimiter: between the values of a line of CSV; a comma, of ``.tsv`` a tab, if None.
         encoding: of CSV.
-        keep_broken: of CSV, whether lines with another number of values are told in pieces, rather than raised.
 
     Raises:
         FileError: no such file, another ending, an empty or damaged file.
@@ -95,18 +94,17 @@ def open_source(
     if kind not in _CSV:
         raise FileError(f"{path}: expected a file .csv, .tsv (or either .gz, .bz2, .zst) or .parquet")
     between = delimiter or ("\t" if kind == ".tsv" else ",")
-    return CsvSource(path, delimiter=between, encoding=encoding, compression=compression, keep_broken=keep_broken)
+    return CsvSource(path, delimiter=between, encoding=encoding, compression=compression)
 
 
 class CsvSource:
     """A file of text with a line of names; all values are words here. Errors as for ``open_source``."""
 
-    def __init__(self, path: Path, *, delimiter: str, encoding: str, compression: str | None, keep_broken: bool):
+    def __init__(self, path: Path, *, delimiter: str, encoding: str, compression: str | None):
         self.path = path
         self._delimiter = delimiter
         self._encoding = encoding
         self._compression = compression
-        self._keep_broken = keep_broken
         self._size = max(1, path.stat().st_size)
         self._file: BinaryIO | None = None
         self.names = self._header()
@@ -126,7 +124,7 @@ class CsvSource:
 
         def misfit(row: Any) -> str:
             misfits.append(row)
-            return "skip" if self._keep_broken else "error"
+            return "skip"
 
         try:
             reader = pyarrow.csv.open_csv(
@@ -145,7 +143,7 @@ class CsvSource:
                 ),
             )
             at = 0
-            broken: dict[int, str] = {}
+            broken: dict[int, InputError] = {}
             for batch in reader:
                 broken |= dict(map(_told, misfits))
                 misfits.clear()
@@ -160,9 +158,6 @@ class CsvSource:
                 )
                 yield Piece(empty, np.empty(0, dtype=np.int64), broken)
         except pyarrow.ArrowInvalid as error:
-            if misfits and not self._keep_broken:
-                row, words = _told(misfits[-1])
-                raise FileError(f"{self.path}: row {row}: {words} (rows are counted from 0)") from None
             if "UTF8" in str(error):
                 raise self._not_text() from None
             raise FileError(f"{self.path}: cannot be read: {_plain(error)}") from None
@@ -273,13 +268,14 @@ class ParquetSource:
         return int(values // max(1, group.num_rows))
 
 
-def _told(misfit: Any) -> tuple[int, str]:
-    """Position of a row that does not fit, and what is wrong with it. Arrow counts lines of names and rows from 1."""
-    words = f"expected {misfit.expected_columns} values, as in the line of names, got {misfit.actual_columns}"
-    return misfit.number - 2, words
+def _told(misfit: Any) -> tuple[int, InputError]:
+    """Position of a row that does not fit, and what is wrong with it. Arrow counts the line of names and rows from 1."""
+    row = misfit.number - 2
+    expected = f"{misfit.expected_columns} values, as in the line of names"
+    return row, InputError(row=row, expected=expected, got=str(misfit.actual_columns))
 
 
-def _positions(at: int, n: int, broken: dict[int, str]) -> NDArray[np.int64]:
+def _positions(at: int, n: int, broken: dict[int, InputError]) -> NDArray[np.int64]:
     """The n first positions from ``at`` on that are not broken."""
     around = sorted(row for row in broken if row >= at)
     positions = np.arange(at, at + n, dtype=np.int64)

@@ -151,12 +151,13 @@ class TableScorer:
         rows[good] = support.read(numbers[good])
         return rows, errors
 
-    def unscored(self, positions: Sequence[int], messages: Sequence[str], kept: Mapping[str, Any]) -> Any:
-        """The answer for rows of which there is nothing but the reason why they cannot be read."""
+    def unscored(self, errors: Errors, kept: Mapping[str, Any]) -> Any:
+        """The answer for rows of which there is nothing but the reason why they are none, by position in the table."""
         schema = self.schema(kept)
-        columns = {ROW: pyarrow.array(positions, pyarrow.int64()), "error": pyarrow.array(messages, pyarrow.string())}
+        words = [str(located(error, None)) for error in errors.values()]
+        columns = {ROW: pyarrow.array(list(errors), pyarrow.int64()), "error": pyarrow.array(words, pyarrow.string())}
         return pyarrow.record_batch(
-            [columns.get(field.name, pyarrow.nulls(len(positions), field.type)) for field in schema], schema=schema
+            [columns.get(field.name, pyarrow.nulls(len(errors), field.type)) for field in schema], schema=schema
         )
 
     def _answer(self, batch: Any, positions: Array, scores: Scores) -> Any:
