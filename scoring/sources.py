@@ -269,8 +269,8 @@ class ParquetSource:
 
 
 def _told(misfit: Any) -> tuple[int, InputError]:
-    """Position of a row that does not fit, and what is wrong with it. Arrow counts the line of names and rows from 1."""
-    row = misfit.number - 2
+    """Position of a row that does not fit, and what is wrong with it."""
+    row = misfit.number - 2  # Arrow counts from 1, the line of names included
     expected = f"{misfit.expected_columns} values, as in the line of names"
     return row, InputError(row=row, expected=expected, got=str(misfit.actual_columns))
 

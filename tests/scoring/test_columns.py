@@ -93,7 +93,7 @@ def test_categories_are_read_as_records_are() -> None:
 
 @pytest.mark.parametrize("values", [pa.array([datetime.date(2026, 1, 1)]), pa.array([[1.0]]), pa.array([b"1"])])
 def test_what_stands_for_no_numbers_is_refused_whole(values: Any) -> None:
-    with pytest.raises(InputError, match="column 'count': expected a column of numbers .*, got one of type"):
+    with pytest.raises(InputError, match=r"column 'count': expected a column of numbers .*, got one of type"):
         column_numbers(values, COUNT, "count")
 
 

@@ -37,6 +37,11 @@ COLUMNS = {
 NAMES = ["real", "positive", "binary", "ordinal", "count", "class"]
 HEADER = "real,positive,binary,ordinal,count,class\n"
 GOOD = "0.5,1.5,1,2,3,red\n"
+ONE_OF, ABOVE, WHOLE = (
+    "one of 'red', 'blue', '7', 'true'",
+    "a finite number above 0",
+    "a whole number from 0 to 2",
+)
 Row = dict[str, Any]
 
 
@@ -103,15 +108,15 @@ def test_what_cannot_reach_alpha_flags_nobody_either_way(root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("0.5,1.5,1,2,3,pink\n", "column 'class': expected one of 'red', 'blue', '7', 'true', or no value, got the string 'pink'"),
+        ("0.5,1.5,1,2,3,pink\n", f"column 'class': expected {ONE_OF}, or no value, got the string 'pink'"),
         ("x,1.5,1,2,3,red\n", "column 'real': expected a finite number, got the string 'x'"),
         ("inf,1.5,1,2,3,red\n", "column 'real': expected a finite number, got the string 'inf'"),
-        ("0.5,-1,1,2,3,red\n", "column 'positive': expected a finite number above 0, or no value, got the string '-1'"),
+        ("0.5,-1,1,2,3,red\n", f"column 'positive': expected {ABOVE}, or no value, got the string '-1'"),
         ("0.5,1.5,,2,3,red\n", "column 'binary': expected 0 or 1, got no value"),
-        ("0.5,1.5,1,2.5,3,red\n", "column 'ordinal': expected a whole number from 0 to 2, or no value, got the string '2.5'"),
+        ("0.5,1.5,1,2.5,3,red\n", f"column 'ordinal': expected {WHOLE}, or no value, got the string '2.5'"),
     ],
     ids=["unknown category", "word", "infinite", "negative", "missing", "between two levels"],
-)  # fmt: skip
+)
 def test_a_value_that_is_none_is_named(table: Scorer, tmp_path: Path, line: str, words: str) -> None:
     path, out = text(tmp_path, HEADER + GOOD * 3 + line + GOOD), tmp_path / "o.parquet"
     with pytest.raises(InputError) as refusal:
@@ -203,9 +208,9 @@ def test_files_that_are_none(table: Scorer, tmp_path: Path) -> None:
     (tmp_path / "rows.csv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FileError, match="cannot be read"):
         scored(table, tmp_path / "rows.csv.gz", out)
+    latin = tmp_path / "rows.csv"
+    latin.write_bytes((HEADER + GOOD.replace("red", "röt")).encode("latin-1"))
     with pytest.raises(FileError, match="it is not utf-8; name its encoding"):
-        latin = tmp_path / "rows.csv"
-        latin.write_bytes((HEADER + GOOD.replace("red", "röt")).encode("latin-1"))
         scored(table, latin, out)
     assert not out.exists()
     assert not list(tmp_path.glob(".*"))
@@ -231,9 +236,7 @@ def test_a_model_without_column_names_takes_lists_or_columns_in_order(root: Path
     path = text(tmp_path, "id,a,b\n" + "".join(f"{i},{i / 2},-1\n" for i in range(5)))
     rows, _ = scored(traced, path, out, keep=["id"])
     assert [{name: row[name] for name in ("row", "score", "trace")} for row in rows] == wanted
-    with pytest.raises(
-        FileError, match="expected a column 'row' of lists of 2 numbers, or 2 columns of numbers, got 3"
-    ):
+    with pytest.raises(FileError, match="a column 'row' of lists of 2 numbers, or 2 columns of numbers, got 3"):
         scored(traced, path, out)
     path = text(tmp_path, 'row\n"[1.0, 2.0]"\n"[1.0]"\nhello\n"[1.0, ""a""]"\n')
     rows, report = scored(traced, path, out, skip=True)
