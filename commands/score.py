@@ -117,7 +117,7 @@ def score(
         if file is None or out is None:
             _refuse("expected a FILE and -o OUT.parquet, or --stream URL with --from, --to and --group")
     else:
-        alone = {"a FILE": file, "--out": out, "--keep": keep, "--delimiter": delimiter}
+        alone: dict[str, Any] = {"a FILE": file, "--out": out, "--keep": keep, "--delimiter": delimiter}
         given = [name for name, value in alone.items() if value]
         if given:
             _refuse(f"{given[0]} does not go with --stream")
@@ -126,6 +126,8 @@ def score(
             _refuse(f"--stream needs {', '.join(lacking)}")
         if source == target:
             _refuse("--from and --to are the same stream: it would answer its own answers")
+    if delimiter is not None and len(delimiter.encode()) != 1:
+        _refuse(f"--delimiter: expected one character, got {delimiter!r}")
     from contract.errors import BundleError, InputError
     from scoring.scorer import Scorer, find_bundle
 
@@ -165,10 +167,12 @@ def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], 
     from scoring.progress import FileProgress
     from scoring.sources import FileError, open_source
     from scoring.tables import TableScorer
+    from service.allocator import share_one_heap
 
     def ended(number: int, _: Any) -> None:
         raise SystemExit(128 + number)  # what was written so far goes on the way out
 
+    share_one_heap()  # Arrow reads ahead in threads of its own
     signal.signal(signal.SIGTERM, ended)
     guarantee = _guarantee(scorer)
     try:

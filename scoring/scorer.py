@@ -26,9 +26,10 @@ __all__ = ["Scorer", "Scores", "find_bundle"]
 
 Array = NDArray[Any]
 
-# Numbers of a batch, and rows: enough that a run costs more than its call, few enough for a processor's cache.
+# Numbers of a run, and rows: enough that it costs more than its call. Larger ones are no faster, and where a law has
+# thousands of kernels a row becomes as many numbers on its way.
 _MOST_NUMBERS = 2**17
-_MOST_ROWS = 1024
+_MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
