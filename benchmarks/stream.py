@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--model", default="breast-cancer")
     options = parser.parse_args()
     scorer = Scorer.open(find_bundle(options.model, ROOT / "bundles"))
-    # Whatever the columns mean: numbers of a plausible size that every kind of column allows.
+    # Numbers above 0, which columns that are real or positive allow, and which are mostly strange.
     rows = np.random.default_rng(6).gamma(2.0, size=(options.rows, scorer.support.size)).tolist()
     wanted = scorer.score(scorer.support.rows_to_array(rows)).score.tolist()
     chance = random.Random(6)

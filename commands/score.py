@@ -226,10 +226,10 @@ def _score_stream(scorer: Scorer, url: str, options: dict[str, Any], missing: li
 def _counted(scorer: Scorer, report: Any) -> str:
     """How many rows, alarms and rows without a score, in words."""
     scored = report.rows - report.unscored
-    words = f"{report.rows:,} rows"
+    words = f"{report.rows:,} row{'s' * (report.rows != 1)}"
     if scorer.can_alarm:
-        share = f" ({report.alarms / scored:.2%})" if scored else ""
-        words += f", {report.alarms:,} alarms at alpha = {scorer.alpha:g}{share}"
+        share = f" ({100.0 * report.alarms / scored:.2f} %)" if scored else ""
+        words += f", {report.alarms:,} alarm{'s' * (report.alarms != 1)} at alpha = {scorer.alpha:g}{share}"
     return words + (f", {report.unscored:,} not scored." if report.unscored else ".")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from commands.main import main
 from tests.bundles import write
 from tests.readme import examples, matches
 from tests.scoring.bundles import write_bundles
@@ -64,7 +65,7 @@ def test_the_last_line_says_what_was_found_and_what_is_promised(bundles: Path, t
     with serving(bundles) as server, server.client() as client:
         asked = {"model": "table", "rows": [[0.5, 1.5, 1, 2, 3, "red"]], "alpha": 0.1}
         guarantee = client.post("/anomaly-score", json=asked).json()["guarantee"]
-    line = f"{out}: 10 rows, 2 alarms at alpha = 0.1 (22.22%), 1 not scored. {guarantee}\n"
+    line = f"{out}: 10 rows, 2 alarms at alpha = 0.1 (22.22 %), 1 not scored. {guarantee}\n"
     assert done.stdout == line
     assert json.loads(pq.read_schema(out).metadata[b"nonesuch"])["guarantee"] == guarantee
     few = run(bundles / "few" / "1", file, "-o", out, "--on-error", "skip")
@@ -91,14 +92,29 @@ def test_the_last_line_says_what_was_found_and_what_is_promised(bundles: Path, t
         (["table", "rows.csv", "-o", "o.parquet", "--encoding", "latin-99"], "latin-99"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(bundles: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_what_cannot_be_done_is_said_in_a_line(
+    bundles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
     (tmp_path / "rows.csv").write_text(HEADER + GOOD + "x" + GOOD)
     placed = [str(tmp_path / word) if word.endswith((".csv", ".parquet")) else word for word in arguments]
-    done = run(*placed, NONESUCH_BUNDLES=str(bundles))
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.startswith("nonesuch score: ")
-    assert done.stderr.count("\n") == 1
+    monkeypatch.setenv("NONESUCH_BUNDLES", str(bundles))
+    handled = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main(["score", *placed])
+    finally:
+        signal.signal(signal.SIGTERM, handled)
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert words in said.err
+    assert said.err.startswith("nonesuch score: ")
+    assert said.err.count("\n") == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]
 
 
@@ -204,7 +220,7 @@ def test_a_stream_ends_with_its_batch(
         r"nonesuch score: table/2 \([0-9a-f]{12}\) scores rows into scores as \S+ of g, until Ctrl-C\. ", first
     )
     assert "is flagged with probability at most 0.05" in first
-    assert said == "scores: 4 rows, 1 alarms at alpha = 0.05 (33.33%), 1 not scored.\n"
+    assert said == "scores: 4 rows, 1 alarm at alpha = 0.05 (33.33 %), 1 not scored.\n"
     assert err == ""
 
 

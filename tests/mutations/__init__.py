@@ -5,6 +5,7 @@ from tests.mutations.contract import CONTRACT
 from tests.mutations.families import FAMILIES
 from tests.mutations.mutant import Mutant, mutants_of
 from tests.mutations.nets import NETS
+from tests.mutations.scoring import SCORING
 from tests.mutations.service import SERVICE
 from tests.mutations.training import TRAINING
 
@@ -16,5 +17,6 @@ MUTANTS = [
     *FAMILIES,
     *(mutant for where, changes in CLASSICAL.items() for mutant in mutants_of(*where, **changes)),
     *TRAINING,
+    *SCORING,
     *SERVICE,
 ]
