@@ -228,9 +228,9 @@ def test_the_readme_s_commands_print_what_it_shows(tmp_path: Path) -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = page[page.index("## Scoring files and streams") :]
     shown = shown[: shown.index("\n## ", 1)]
-    (tmp_path / "nonesuch").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m commands.main "$@"\n')
-    (tmp_path / "nonesuch").chmod(0o755)
-    (tmp_path / "python").symlink_to(sys.executable)
+    for name, command in (("nonesuch", "-m commands.main"), ("python", "")):
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
+        (tmp_path / name).chmod(0o755)
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     files = [example for example in examples(shown) if "redis" not in example.command]
     assert any(example.command.startswith("nonesuch score") for example in files)
