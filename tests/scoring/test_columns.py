@@ -124,3 +124,8 @@ def test_a_word_of_one_s_own_may_be_missing() -> None:
     found, allowed = column_numbers(values, REAL, "real", MISSING | {"-999"})
     assert allowed.all()
     assert np.isnan(found).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("word", ["inf", "-Infinity", "nan(1)", "1e400"])
+def test_what_arrow_alone_takes_for_a_number_is_none(word: str) -> None:
+    assert numbers(pa.array(["1", word]), REAL) == [1.0, "wrong"]
