@@ -35,6 +35,7 @@ _ALL = {
     "serve": Subcommand("Serve bundles over HTTP."),
     "train": Subcommand("Train a recipe into a bundle.", extra="training"),
     "evaluate": Subcommand("Measure a bundle on the test fold of its recipe.", extra="training"),
+    "score": Subcommand("Score a file of rows, or a Redis Stream of them, with a bundle.", extra="scoring"),
     "pack": Subcommand("Make a bundle of an ONNX file from anywhere."),
     "calibrate": Subcommand("Calibrate a bundle's alarms with your own ordinary rows."),
     "key": Subcommand("Make a key that lets somebody ask the service."),
@@ -45,8 +46,22 @@ SUBCOMMANDS: dict[str, Subcommand] = {
 }
 """The subcommands of this installation."""
 
-# What the extra `training` installs; a module missing from anywhere else is a fault of ours and keeps its traceback.
-_TRAINING = ("torch", "lightning", "sklearn", "scipy", "onnxscript", "safetensors", "yaml", "tensorboard", "pyarrow")
+# What each extra installs; a module missing from anywhere else is a fault of ours and keeps its traceback.
+_INSTALLED_BY = {
+    "training": (
+        "torch",
+        "lightning",
+        "sklearn",
+        "scipy",
+        "onnxscript",
+        "safetensors",
+        "yaml",
+        "tensorboard",
+        "pyarrow",
+    ),
+    "scoring": ("pyarrow",),
+}
+_REMARKS = {"training": " (torch is large)"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -90,11 +105,12 @@ def _load(name: str) -> Callable[..., Any]:
 def _explanation(error: ModuleNotFoundError, called: str | None) -> str | None:
     subcommand = SUBCOMMANDS.get(called or "")
     package = (error.name or "").partition(".")[0]
-    if subcommand is None or subcommand.extra is None or package not in _TRAINING:
+    if subcommand is None or subcommand.extra is None or package not in _INSTALLED_BY[subcommand.extra]:
         return None
     return (
         f"nonesuch {called} needs {package}, which is not installed here.\n"
-        f"Install what {subcommand.extra} needs (torch is large): pip install 'nonesuch[{subcommand.extra}]'"
+        f"Install what {subcommand.extra} needs{_REMARKS.get(subcommand.extra, '')}: "
+        f"pip install 'nonesuch[{subcommand.extra}]'"
     )
 
 

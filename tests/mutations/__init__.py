@@ -6,6 +6,7 @@ from tests.mutations.families import FAMILIES
 from tests.mutations.mutant import Mutant, mutants_of
 from tests.mutations.nets import NETS
 from tests.mutations.runtime import RUNTIME
+from tests.mutations.scoring import SCORING
 from tests.mutations.service import SERVICE
 from tests.mutations.training import TRAINING
 
@@ -18,5 +19,6 @@ MUTANTS = [
     *(mutant for where, changes in CLASSICAL.items() for mutant in mutants_of(*where, **changes)),
     *TRAINING,
     *RUNTIME,
+    *SCORING,
     *SERVICE,
 ]

@@ -1,0 +1,1 @@
+"""Rows scored where they lie: files larger than memory, streams, or the batches of whoever calls."""

@@ -1,0 +1,111 @@
+"""Words, values and lists turned into the numbers of a model's rows, each by itself where one of them is wrong.
+
+Words mean what they mean where tables are trained on (``contract.words``): spaces around them do not count, ``NA`` and
+its like are missing values, ``true`` and ``false`` are 1 and 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from contract.errors import InputError
+from contract.support import Column, Support
+from contract.words import TRUTHS, parse_number
+
+__all__ = ["ROW", "Errors", "located", "number_of", "refused", "rows_of_lists"]
+
+ROW = "row"
+"""Where rows without column names are: a column of lists, or a field that holds a list as JSON."""
+
+Array = NDArray[Any]
+Errors = dict[int, InputError]
+"""Why rows are none, by position."""
+
+_LONGEST_SHOWN = 40
+
+
+def number_of(value: Any, column: Column, missing: Set[str]) -> float | None:
+    """The number that stands for a value; NaN for a missing one, None where the value stands for none.
+
+    Whether the column allows the number is another question. A number that is no label of a column of categories is
+    the index of one, as in records.
+
+    Args:
+        value: a word, a number or a boolean; None is missing.
+        column: what the model takes there.
+        missing: words for a missing value, in small letters.
+    """
+    if value is None:
+        return float("nan")
+    labels = column.categories
+    if isinstance(value, str):
+        word = value.strip()
+        if labels is not None and word in labels:
+            return float(labels.index(word))
+        small = word.lower()
+        if small in missing:
+            return float("nan")
+        if labels is not None:
+            return None
+        if small in TRUTHS:
+            return TRUTHS[small]
+        number = parse_number(word)
+        return None if number != number else number
+    number = float(value)
+    if labels is None:
+        return number
+    spelt = str(value).lower() if isinstance(value, bool) else f"{number:g}" if abs(number) < 1e6 else repr(value)
+    return float(labels.index(spelt)) if spelt in labels else number
+
+
+def refused(value: Any, column: Column, name: str, row: int | None = None) -> InputError:
+    """The error of a value that its column does not allow."""
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        got = "no value"
+    elif isinstance(value, str):
+        got = f"the string {value[:_LONGEST_SHOWN]!r}"
+    else:
+        got = str(value).lower()[:_LONGEST_SHOWN]
+    return InputError(row=row, column=name, expected=column.expected.replace("or null", "or no value"), got=got)
+
+
+def located(error: InputError, row: int | None) -> InputError:
+    """The same error at another row, or at none."""
+    return InputError(row=row, column=error.column, expected=error.expected, got=error.got)
+
+
+def rows_of_lists(support: Support, lists: Sequence[Any]) -> tuple[Array, Errors]:
+    """Rows from lists, nested or flat, or from such lists as JSON, read as the service reads them.
+
+    Returns:
+        Rows [n, *shape] of the support's dtype, and why some are none; what stands for those means nothing.
+    """
+    errors: Errors = {}
+    given: list[Any] = []
+    for row, value in enumerate(lists):
+        try:
+            given.append(orjson.loads(value) if isinstance(value, str | bytes) else value)
+        except orjson.JSONDecodeError:
+            shown = (value.decode(errors="replace") if isinstance(value, bytes) else str(value))[:_LONGEST_SHOWN]
+            expected = f"a list of {support.size} numbers, as JSON"
+            errors[row] = InputError(row=row, column=ROW, expected=expected, got=repr(shown))
+            given.append(None)
+    if given and not errors:
+        try:
+            return support.rows_to_array(given), errors
+        except InputError:
+            pass
+    rows = np.zeros((len(given), *support.shape), dtype=support.dtype)
+    for row, value in enumerate(given):
+        if row in errors:
+            continue
+        try:
+            rows[row] = support.rows_to_array([value])[0]
+        except InputError as error:
+            errors[row] = located(error, row)
+    return rows, errors

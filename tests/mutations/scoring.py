@@ -1,0 +1,61 @@
+"""Deliberate errors in what scores files and streams."""
+
+from __future__ import annotations
+
+from tests.mutations.mutant import mutants_of
+
+__all__ = ["SCORING"]
+
+SCORING = [
+    *mutants_of(
+        "scoring/scorer.py",
+        "tests/scoring/test_scorer.py",
+        a_row_that_does_not_converge_takes_its_run_along=("if stop - start == 1:", "if True:"),
+        p_values_forget_the_row_itself=("rank / (self.calibration.n + 1)", "rank / self.calibration.n"),
+        a_pin_is_not_asked_for=(
+            "verified(folder.absolute(), pin, provider)",
+            "verified(folder.absolute(), None, provider)",
+        ),
+    ),
+    *mutants_of(
+        "scoring/rows.py",
+        "tests/scoring/test_columns.py",
+        a_number_is_an_index_before_it_is_a_label=(
+            "return float(labels.index(spelt)) if spelt in labels else number",
+            "return number",
+        ),
+    ),
+    *mutants_of(
+        "scoring/columns.py",
+        "tests/scoring/test_columns.py",
+        what_arrow_reads_as_a_number_is_one=(
+            "if np.isfinite(array).sum() + words.null_count != len(array):",
+            "if False:",
+        ),
+    ),
+    *mutants_of(
+        "scoring/sources.py",
+        "tests/scoring/test_files.py",
+        broken_lines_move_no_later_row=("positions[np.searchsorted(positions, row) :] += 1", "pass"),
+        each_piece_of_parquet_counts_anew=("self._read += batch.num_rows", "pass"),
+    ),
+    *mutants_of(
+        "scoring/files.py",
+        "tests/scoring/test_files.py",
+        a_file_is_written_in_its_place=(
+            'draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")',
+            "draft = path",
+        ),
+    ),
+    *mutants_of(
+        "scoring/stream.py",
+        "tests/scoring/test_stream.py",
+        an_answer_is_written_whoever_has_answered=("if #redis.call('XPENDING'", "if true or #redis.call('XPENDING'"),
+        nobody_claims_what_the_dead_have_left=("if now >= self._look_for_left:", "if False:"),
+        what_was_in_hand_in_another_life_is_forgotten=(
+            "self._look_for_own = True  # what",
+            "self._look_for_own = False  # what",
+        ),
+        an_entry_is_never_acknowledged=("        redis.call('XACK', KEYS[1], ARGV[1], id)\n", ""),
+    ),
+]
