@@ -174,14 +174,14 @@ def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], 
 
     share_one_heap()  # Arrow reads ahead in threads of its own
     signal.signal(signal.SIGTERM, ended)
-    guarantee = _guarantee(scorer)
+    promise = _promise(scorer)
     try:
         if out.exists() and out.samefile(file):
             _refuse(f"{out} is the file that is read")
         table_scorer = TableScorer(scorer, **scoring)
         source = open_source(file, **reading)
         with FileProgress(file.name) as progress:
-            report = score_file(source, table_scorer, out, guarantee=guarantee, progress=progress)
+            report = score_file(source, table_scorer, out, promise=promise, progress=progress)
     except InputError as error:
         where = f"{file}: " if error.row is not None else ""
         _refuse(f"{where}{error}" + (" (rows are counted from 0)" if error.row is not None else ""))
@@ -190,7 +190,7 @@ def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], 
     except KeyboardInterrupt:
         print("nonesuch score: interrupted; nothing was written", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(f"{out}: {_counted(scorer, report)} {guarantee}")
+    print(f"{out}: {_counted(scorer, report)} {promise}")
 
 
 def _score_stream(scorer: Scorer, url: str, options: dict[str, Any], missing: list[str]) -> None:
@@ -213,7 +213,7 @@ def _score_stream(scorer: Scorer, url: str, options: dict[str, Any], missing: li
     manifest = scorer.manifest
     say(
         f"{manifest.name}/{manifest.version} ({scorer.model.digest[:12]}) scores {options['source']} into "
-        f"{options['target']} as {options['consumer']} of {options['group']}, until Ctrl-C. {_guarantee(scorer)}"
+        f"{options['target']} as {options['consumer']} of {options['group']}, until Ctrl-C. {_promise(scorer)}"
     )
     try:
         with client:
@@ -233,14 +233,14 @@ def _counted(scorer: Scorer, report: Any) -> str:
     return words + (f", {report.unscored:,} not scored." if report.unscored else ".")
 
 
-def _guarantee(scorer: Scorer) -> str:
+def _promise(scorer: Scorer) -> str:
     """What the service promises of the same alarms, in its own words."""
     import numpy as np
 
-    from service.answers import score_answer
+    from service.answers import Alarms, score_answer
 
     nothing = {part.name: np.empty((0, *part.shape)) for part in scorer.program.outputs}
-    return str(score_answer(scorer.model, scorer.program, nothing, scorer.alpha)["guarantee"])
+    return str(score_answer(scorer.model, scorer.program, nothing, Alarms(scorer.alpha))["promise"])
 
 
 def _refuse(words: str) -> Any:

@@ -44,7 +44,7 @@ def score_file(
     table_scorer: TableScorer,
     out: Path,
     *,
-    guarantee: str = "",
+    promise: str = "",
     progress: Callable[[FileReport, float], None] | None = None,
 ) -> FileReport:
     """Score every row of a file into a Parquet file, which appears under its name when it is whole.
@@ -55,7 +55,7 @@ def score_file(
         out: the Parquet file. Columns ``row`` (position in the source, from 0), those kept, ``score``, ``p_value``,
             ``is_anomaly``, each statistic, and ``error`` where rows may be skipped. Which bundle gave them at which
             alpha is in the file's metadata, under ``nonesuch``, as JSON.
-        guarantee: what the alarms promise, for the metadata.
+        promise: what the alarms promise, for the metadata.
         progress: called after each piece with the report so far and the share of the file that has been read.
 
     Raises:
@@ -64,7 +64,7 @@ def score_file(
         OSError: the output cannot be written.
     """
     columns, kept = _columns(source, table_scorer)
-    schema = table_scorer.schema(kept).with_metadata({"nonesuch": json.dumps(_about(table_scorer, guarantee))})
+    schema = table_scorer.schema(kept).with_metadata({"nonesuch": json.dumps(_about(table_scorer, promise))})
     report = FileReport()
     with _appearing(out) as draft, pyarrow.parquet.ParquetWriter(draft, schema) as writer:
         gathered: list[Any] = []
@@ -117,7 +117,7 @@ def _answer(piece: Piece, table_scorer: TableScorer, kept: dict[str, Any], repor
     return both.to_batches()[0]
 
 
-def _about(table_scorer: TableScorer, guarantee: str) -> dict[str, Any]:
+def _about(table_scorer: TableScorer, promise: str) -> dict[str, Any]:
     scorer = table_scorer.scorer
     return {
         "model": scorer.manifest.name,
@@ -127,7 +127,7 @@ def _about(table_scorer: TableScorer, guarantee: str) -> dict[str, Any]:
         "alpha": scorer.alpha,
         "n_calibration": scorer.calibration.n,
         "ordinary_rows": scorer.calibration.rows,
-        "guarantee": guarantee,
+        "promise": promise,
     }
 
 

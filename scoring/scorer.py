@@ -84,7 +84,7 @@ class Scorer:
         self.program: Program = program
         self.calibration: Calibration = calibration
         self._calibration_scores = scores
-        self._alarm_rank = alarm_rank(calibration.n, alpha)
+        self._alarm_rank = alarm_rank(calibration.ordinary, alpha)
         data = program.data_input
         assert data is not None
         self._data = data.name
@@ -171,7 +171,7 @@ class Scorer:
         good = ~np.isnan(score)
         rank = ranks(self._calibration_scores, score[good])
         p_value = np.full(n, np.nan)
-        p_value[good] = rank / (self.calibration.n + 1)
+        p_value[good] = np.minimum(rank / (self.calibration.ordinary + 1), 1.0)
         is_anomaly = None
         if self._alarm_rank:
             is_anomaly = np.zeros(n, dtype=np.bool_)

@@ -64,10 +64,10 @@ def test_the_last_line_says_what_was_found_and_what_is_promised(bundles: Path, t
     assert done.stderr == ""  # nobody looks, so no bar
     with serving(bundles) as server, server.client() as client:
         asked = {"model": "table", "rows": [[0.5, 1.5, 1, 2, 3, "red"]], "alpha": 0.1}
-        guarantee = client.post("/anomaly-score", json=asked).json()["guarantee"]
-    line = f"{out}: 10 rows, 2 alarms at alpha = 0.1 (22.22 %), 1 not scored. {guarantee}\n"
+        promise = client.post("/anomaly-score", json=asked).json()["promise"]
+    line = f"{out}: 10 rows, 2 alarms at alpha = 0.1 (22.22 %), 1 not scored. {promise}\n"
     assert done.stdout == line
-    assert json.loads(pq.read_schema(out).metadata[b"nonesuch"])["guarantee"] == guarantee
+    assert json.loads(pq.read_schema(out).metadata[b"nonesuch"])["promise"] == promise
     few = run(bundles / "few" / "1", file, "-o", out, "--on-error", "skip")
     assert few.stdout.startswith(f"{out}: 10 rows, 1 not scored. 9 calibration rows cannot reach alpha = 0.05:")
 

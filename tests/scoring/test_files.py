@@ -49,7 +49,7 @@ def scored(
     scorer: Scorer, file: Path, out: Path, *, keep: Sequence[str] = (), skip: bool = False, **reading: Any
 ) -> tuple[list[Row], FileReport]:
     table_scorer = TableScorer(scorer, keep=keep, on_error="skip" if skip else "fail")
-    report = score_file(open_source(file, **reading), table_scorer, out, guarantee="words")
+    report = score_file(open_source(file, **reading), table_scorer, out, promise="words")
     return pq.read_table(out).to_pylist(), report
 
 
@@ -94,7 +94,7 @@ def test_scores_are_the_service_s(table: Scorer, answer: dict[str, Any], tmp_pat
     about = json.loads(pq.read_schema(tmp_path / "scores.parquet").metadata[b"nonesuch"])
     same = ("model", "version", "digest", "profile", "alpha", "n_calibration", "ordinary_rows")
     assert {name: about[name] for name in same} == {name: answer[name] for name in same}
-    assert about["guarantee"] == "words"
+    assert about["promise"] == "words"
 
 
 def test_what_cannot_reach_alpha_flags_nobody_either_way(root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ import pytest
 
 from contract.errors import BundleError, InputError
 from contract.lock import write_lock
+from runtime.calibration import recalibrate
+from runtime.loop import run_program
 from scoring.scorer import Scorer, find_bundle
+from service.answers import Alarms, score_answer
 from tests.bundles import affine, write
 from tests.scoring.bundles import score_of
 
@@ -49,6 +52,25 @@ def test_scores_are_the_service_s(service: httpx.Client, table: Scorer) -> None:
     assert {name: values.tolist() for name, values in scores.statistics.items()} == answer["statistics"]
     assert 0 < scores.alarms < len(x)
     np.testing.assert_allclose(scores.score, score_of(x), rtol=1e-12)
+
+
+def test_calibration_rows_that_may_be_contaminated_count_as_they_do_in_the_service(
+    table: Scorer, tmp_path: Path
+) -> None:
+    ordinary = table.support.check(rows(300))
+    made = recalibrate(
+        table.model.bundle.folder, ordinary, tmp_path, ordinary="made", source_sha256="0" * 64, contaminated=0.1
+    )
+    scorer = Scorer.open(made.folder, alpha=0.1, verify=False)
+    x = table.support.check(rows(200))
+    outputs = run_program(scorer.model, "score", {"x": x})
+    answer = score_answer(scorer.model, scorer.program, outputs, Alarms(0.1))
+    scores = scorer.score(x)
+    assert scores.is_anomaly is not None
+    assert answer["n_contaminated"] == 30
+    np.testing.assert_array_equal(scores.p_value, answer["p_value"])
+    np.testing.assert_array_equal(scores.is_anomaly, answer["is_anomaly"])
+    assert scores.alarms > 0
 
 
 def test_a_row_s_score_depends_on_no_other(table: Scorer) -> None:
