@@ -35,6 +35,10 @@ def score(
         Path | None, typer.Option("--out", "-o", help="The Parquet file to write.", rich_help_panel=_FILE)
     ] = None,
     alpha: Annotated[float, typer.Option(help="Rate of false alarms to keep: ordinary rows flagged at most.")] = 0.05,
+    guarantee: Annotated[
+        Literal["marginal", "training_conditional"],
+        typer.Option(help="Whether that rate is kept on average over calibration sets, or by 95 % of them each."),
+    ] = "marginal",
     bundles: Annotated[Path, typer.Option(envvar="NONESUCH_BUNDLES", help="Folder of bundles.")] = Path("bundles"),
     provider: Annotated[
         Literal["cpu", "cuda"], typer.Option(envvar="NONESUCH_PROVIDER", help="Where graphs run.")
@@ -132,7 +136,7 @@ def score(
     from scoring.scorer import Scorer, find_bundle
 
     try:
-        scorer = Scorer.open(find_bundle(bundle, bundles), alpha, provider)
+        scorer = Scorer.open(find_bundle(bundle, bundles), alpha, provider, guarantee=guarantee)
     except (BundleError, InputError, OSError) as error:
         _refuse(str(error))
     if stream is None:
@@ -240,7 +244,8 @@ def _promise(scorer: Scorer) -> str:
     from service.answers import Alarms, score_answer
 
     nothing = {part.name: np.empty((0, *part.shape)) for part in scorer.program.outputs}
-    return str(score_answer(scorer.model, scorer.program, nothing, Alarms(scorer.alpha))["promise"])
+    alarms = Alarms(scorer.alpha, scorer.guarantee)
+    return str(score_answer(scorer.model, scorer.program, nothing, alarms)["promise"])
 
 
 def _refuse(words: str) -> Any:

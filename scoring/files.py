@@ -125,6 +125,7 @@ def _about(table_scorer: TableScorer, promise: str) -> dict[str, Any]:
         "digest": scorer.model.digest,
         "profile": scorer.model.profile,
         "alpha": scorer.alpha,
+        "guarantee": scorer.guarantee,
         "n_calibration": scorer.calibration.n,
         "ordinary_rows": scorer.calibration.rows,
         "promise": promise,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.bundle import MANIFEST, list_versions, open_bundle
-from contract.conformal import alarm_rank, ranks
+from contract.conformal import Guarantee, alarm_rank, ranks, training_conditional_rank
 from contract.errors import BundleError, InputError
 from contract.lock import read_lock
 from contract.manifest import Calibration, Manifest
@@ -66,13 +66,14 @@ class Scorer:
     Args:
         model: the bundle, loaded.
         alpha: rate of false alarms to keep, in (0, 1).
+        guarantee: whether it is kept on average over calibration sets, or by 95 % of them each for itself.
 
     Raises:
         BundleError: the bundle has no score.
         InputError: alpha is no rate.
     """
 
-    def __init__(self, model: LoadedModel, alpha: float = 0.05):
+    def __init__(self, model: LoadedModel, alpha: float = 0.05, guarantee: Guarantee = "marginal"):
         program, calibration = model.manifest.capabilities.get("score"), model.manifest.calibration
         scores = model.calibration_scores
         if program is None or calibration is None or scores is None:
@@ -81,23 +82,34 @@ class Scorer:
             raise InputError(column="alpha", expected="a number between 0 and 1, both excluded", got=f"{alpha:g}")
         self.model = model
         self.alpha = alpha
+        self.guarantee: Guarantee = guarantee
         self.program: Program = program
         self.calibration: Calibration = calibration
         self._calibration_scores = scores
-        self._alarm_rank = alarm_rank(calibration.ordinary, alpha)
+        rank_at = training_conditional_rank if guarantee == "training_conditional" else alarm_rank
+        self._alarm_rank = rank_at(calibration.ordinary, alpha)
         data = program.data_input
         assert data is not None
         self._data = data.name
         self._score = next(part.name for part in program.outputs if part.kind == "score")
 
     @classmethod
-    def open(cls, folder: Path, alpha: float = 0.05, provider: str = "cpu", *, verify: bool = True) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        alpha: float = 0.05,
+        provider: str = "cpu",
+        *,
+        guarantee: Guarantee = "marginal",
+        verify: bool = True,
+    ) -> Self:
         """Load a bundle from its folder.
 
         Args:
             folder: ``…/NAME/VERSION``.
             alpha: rate of false alarms to keep, in (0, 1).
             provider: ``cpu`` or ``cuda``.
+            guarantee: how that rate is kept, as for the class.
             verify: whether to check all that the service checks before it serves a bundle: what its graphs may hold,
                 the digest that ``bundles.lock`` pins, and that its goldens come out on this machine. Otherwise its
                 files are only compared with its manifest.
@@ -113,7 +125,7 @@ class Scorer:
             verdict = verified(folder.absolute(), pin, provider)
             if not verdict["ok"]:
                 raise BundleError(str(verdict["reason"]))
-        return cls(load_model(open_bundle(folder.absolute()), provider), alpha)
+        return cls(load_model(open_bundle(folder.absolute()), provider), alpha, guarantee)
 
     @property
     def manifest(self) -> Manifest:

@@ -11,7 +11,7 @@ SCORING = [
         "scoring/scorer.py",
         "tests/scoring/test_scorer.py",
         a_row_that_does_not_converge_takes_its_run_along=("if stop - start == 1:", "if True:"),
-        p_values_forget_the_row_itself=("rank / (self.calibration.n + 1)", "rank / self.calibration.n"),
+        p_values_forget_the_row_itself=("(self.calibration.ordinary + 1)", "self.calibration.ordinary"),
         a_pin_is_not_asked_for=(
             "verified(folder.absolute(), pin, provider)",
             "verified(folder.absolute(), None, provider)",

@@ -1,8 +1,9 @@
 """Bundles made by hand whose scores meet every kind of column, and rows that have none.
 
-``table`` has columns of each kind, some of which may be missing; its score is minus the sum of a row's numbers, clipped
-and weighted, with missing values as 0. ``restless`` takes steps, and has rows that never converge and rows whose score
-is NaN. ``few`` is ``table`` with nine calibration rows. ``traced`` has a statistic of two numbers a row.
+``table`` has columns of each kind, some of which may be missing; its score is the sum of a row's numbers, clipped
+and weighted, with missing values as 0. ``few`` is the same with nine calibration rows, ``contaminated`` with some that
+may be anomalies. ``restless`` takes steps, and has rows that never converge and rows whose score is NaN. ``traced`` has
+a statistic of two numbers a row.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def score_of(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(np.nan_to_num(x, nan=0.0), -_LIMIT, _LIMIT) @ WEIGHTS
 
 
-def table(name: str = "table", version: int = 1, n: int = 199) -> Parts:
+def table(name: str = "table", version: int = 1, n: int = 199, contaminated: int = 0) -> Parts:
     """A bundle with a score alone, over columns of every kind."""
     nodes = [
         helper.make_node("IsNaN", ["x"], ["missing"]),
@@ -75,7 +76,7 @@ def table(name: str = "table", version: int = 1, n: int = 199) -> Parts:
     fields, every = _parts(name, version, {"score": _program([len(COLUMNS)])}, ["score"], files)
     fields["graphs"]["score"]["alone"] = True  # such a sum moves the last place with the batch
     fields["support"] = {"shape": [len(COLUMNS)], "columns": COLUMNS}
-    return {**fields, "calibration": _calibration(n)}, every
+    return {**fields, "calibration": {**_calibration(n), "contaminated": contaminated}}, every
 
 
 def restless(name: str = "restless", version: int = 1) -> Parts:
@@ -144,7 +145,14 @@ def traced(name: str = "traced", version: int = 1) -> Parts:
 
 def write_bundles(root: Path) -> None:
     """All of them in a folder."""
-    for parts in (table(), table(version=2), table("few", n=9), restless(), traced()):
+    for parts in (
+        table(),
+        table(version=2),
+        table("few", n=9),
+        table("contaminated", contaminated=10),
+        restless(),
+        traced(),
+    ):
         write(root, parts)
 
 

@@ -92,7 +92,7 @@ def test_scores_are_the_service_s(table: Scorer, answer: dict[str, Any], tmp_pat
     assert 0 < report.alarms < N
     assert list(rows[0]) == ["row", "person", "count", "score", "p_value", "is_anomaly", "log_prob"]
     about = json.loads(pq.read_schema(tmp_path / "scores.parquet").metadata[b"nonesuch"])
-    same = ("model", "version", "digest", "profile", "alpha", "n_calibration", "ordinary_rows")
+    same = ("model", "version", "digest", "profile", "alpha", "guarantee", "n_calibration", "ordinary_rows")
     assert {name: about[name] for name in same} == {name: answer[name] for name in same}
     assert about["promise"] == "words"
 

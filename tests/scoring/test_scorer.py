@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from contract.conformal import Guarantee
 from contract.errors import BundleError, InputError
 from contract.lock import write_lock
 from runtime.calibration import recalibrate
@@ -34,7 +35,7 @@ def test_a_bundle_is_named_by_its_folder_or_in_a_root(root: Path) -> None:
     assert find_bundle("table/1", root) == root / "table" / "1"
     with pytest.raises(BundleError, match=r"table has no version '3', only 1, 2"):
         find_bundle("table/3", root)
-    with pytest.raises(BundleError, match=r"'chair' is neither .* few, restless, table, traced"):
+    with pytest.raises(BundleError, match=r"'chair' is neither .* contaminated, few, restless, table, traced"):
         find_bundle("chair", root)
     with pytest.raises(BundleError, match="none"):
         find_bundle("chair", root / "nowhere")
@@ -71,6 +72,22 @@ def test_calibration_rows_that_may_be_contaminated_count_as_they_do_in_the_servi
     np.testing.assert_array_equal(scores.p_value, answer["p_value"])
     np.testing.assert_array_equal(scores.is_anomaly, answer["is_anomaly"])
     assert scores.alarms > 0
+
+
+@pytest.mark.parametrize("guarantee", ["marginal", "training_conditional"])
+def test_alarms_and_p_values_are_the_service_s_whatever_is_promised(
+    service: httpx.Client, root: Path, guarantee: Guarantee
+) -> None:
+    scorer = Scorer.open(root / "contaminated" / "1", 0.1, guarantee=guarantee, verify=False)
+    x = scorer.support.check(rows(500))
+    records = scorer.support.array_to_records(x)
+    asked = {"model": "contaminated", "records": records, "alpha": 0.1, "guarantee": guarantee}
+    answer = service.post("/anomaly-score", json=asked).json()
+    scores = scorer.score(x)
+    assert scores.p_value.tolist() == answer["p_value"]
+    assert scores.is_anomaly is not None
+    assert scores.is_anomaly.tolist() == answer["is_anomaly"]
+    assert 0 < scores.alarms < len(x)
 
 
 def test_a_row_s_score_depends_on_no_other(table: Scorer) -> None:
