@@ -39,7 +39,7 @@ def calibrate(
     old one. Columns that the bundle does not know are passed over.
     """
     from contract.bundle import open_bundle
-    from contract.conformal import calibration_needed, smallest_p_value
+    from contract.conformal import TIED, calibration_needed, smallest_p_value
     from contract.errors import BundleError, InputError
     from runtime.calibration import recalibrate
     from runtime.row_files import RowFileError, read_rows_of
@@ -74,5 +74,5 @@ def calibrate(
     needed = calibration_needed(0.05, "marginal")
     if needed is not None and about.ordinary < needed:
         print(f"No alarm at alpha = 0.05 is possible: that takes {needed} ordinary rows.")
-    if about.tied > 0.01:
-        print(f"{about.tied:.0%} of the rows tie with another one: alarms are rarer than the rate that is asked for.")
+    if about.tied > TIED:
+        print(f"{100 * about.tied:.0f} % of the rows tie with another one, which makes alarms rarer.")

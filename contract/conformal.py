@@ -43,6 +43,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "CONFIDENCE",
+    "TIED",
     "Guarantee",
     "alarm_rank",
     "calibration_needed",
@@ -62,6 +63,9 @@ Guarantee = Literal["marginal", "training_conditional"]
 
 CONFIDENCE = 0.95
 """Share of calibration sets that keep a training-conditional promise."""
+
+TIED = 0.01
+"""Where a larger share of the calibration scores tie with another one, answers say that alarms are rarer for it."""
 
 # Absorbs the rounding of alpha * (n + 1): 0.29 * 100 is 28.999999999999996 and must count as 29.
 _RANK_SLACK = 1e-9

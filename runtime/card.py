@@ -47,7 +47,7 @@ def anomalies_section(calibration: Calibration, law_rows: str | None, basis: str
         lines.append(f"| {alpha:g} | {words} |")
     lines += ["", "Nothing is promised under drift, for rows that depend on each other, or for rows seen in training."]
     if calibration.tied:
-        lines += ["", f"{calibration.tied:.1%} of the rows tie with another one; ties make alarms rarer."]
+        lines += ["", f"{100 * calibration.tied:.1f} % of the rows tie with another one; ties make alarms rarer."]
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.conformal import (
+    TIED,
     Guarantee,
     alarm_rank,
     discoveries,
@@ -25,7 +26,7 @@ from contract.programs import Program
 from contract.support import Support
 from runtime.model import LoadedModel
 from service.knobs import Knobs
-from service.promises import TIED, promise_of_alarms, promise_of_discoveries
+from service.promises import promise_of_alarms, promise_of_discoveries
 
 __all__ = [
     "USUAL_ALARMS",

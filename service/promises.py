@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contract.conformal import CONFIDENCE, Guarantee, calibration_needed, smallest_p_value
+from contract.conformal import CONFIDENCE, TIED, Guarantee, calibration_needed, smallest_p_value
 from contract.manifest import Calibration
 
-__all__ = ["TIED", "promise_of_alarms", "promise_of_discoveries"]
-
-TIED = 0.01
-"""Where a larger share of the calibration rows tie with another one, alarms may be fewer than without ties."""
+__all__ = ["promise_of_alarms", "promise_of_discoveries"]
 
 _NOTHING = "Nothing is promised when the data drift, when rows depend on each other, or for rows seen in training."
 
@@ -30,9 +27,9 @@ def promise_of_alarms(
     low, high = interval
     if guarantee == "training_conditional":
         said = (
-            f"With {CONFIDENCE:.0%} probability over draws of {_basis(about)}, rows exchangeable with them are flagged "
-            f"at a rate of at most {alpha:g}: not on average, but by this bundle itself. So a row is flagged when its "
-            f"p-value is at most {k / (about.ordinary + 1):.3g}."
+            f"With {100 * CONFIDENCE:g} % probability over draws of {_basis(about)}, rows exchangeable with them are "
+            f"flagged at a rate of at most {alpha:g}: not on average, but by this bundle itself. So a row is flagged when "
+            f"its p-value is at most {k / (about.ordinary + 1):.3g}."
         )
     else:
         within = f"between {low:.3g} and {high:.3g}" if low > 0.0 else f"at or below {high:.3g}"
@@ -76,7 +73,7 @@ def promise_of_discoveries(about: Calibration, fdr: float, m: int, fewest: int |
 
 def _alarms_out_of_reach(about: Calibration, alpha: float, guarantee: Guarantee) -> str:
     if guarantee == "training_conditional":
-        why = f"no alarms by them keep that rate with {CONFIDENCE:.0%} probability"
+        why = f"no alarms by them keep that rate with {100 * CONFIDENCE:g} % probability"
     else:
         why = f"the smallest p-value they can give is {smallest_p_value(about.ordinary):.3g}"
     return (
@@ -101,7 +98,7 @@ def _reserves(about: Calibration) -> list[str]:
     if about.contaminated:
         said.append("Whatever the others score, the promise holds; if they score high, they hide anomalies like them.")
     if about.tied > TIED:
-        said.append(f"{about.tied:.0%} of the calibration rows tie with another one, which makes alarms rarer.")
+        said.append(f"{100 * about.tied:.0f} % of the calibration rows tie with another one, which makes alarms rarer.")
     return said
 
 

@@ -133,12 +133,12 @@ def test_contaminated_rows_are_counted_against_alarms_and_the_answer_says_so(for
 def test_ties_are_counted_and_the_answer_says_so(former: Bundle, tmp_path: Path) -> None:
     tied = np.repeat(np.arange(100.0)[:, None], 2, axis=1) * SCALE
     told = calibrated(former.folder, csv_file(tmp_path / "mine.csv", np.concatenate([tied, tied[90:]])))
-    assert "18% of the rows tie" in told
+    assert "18 % of the rows tie" in told
     with serving(former.folder.parent.parent) as server, server.client() as client:
         found = client.post("/anomaly-score", json={"model": "normal", "rows": [[0, 0]]}).json()
         assert found["false_alarm_interval"][0] == 0.0
         assert "at or below" in found["promise"]
-        assert "18% of the calibration rows tie with another one" in found["promise"]
+        assert "18 % of the calibration rows tie with another one" in found["promise"]
 
 
 def test_the_card_says_what_changed(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_training_conditional_rate_flags_fewer_rows(client: httpx.Client) -> N
     assert sure["p_value"] == usual["p_value"]
     assert sure["false_alarm_interval"] == pytest.approx(rate_interval(n, k))
     assert sure["false_alarm_interval"][1] <= 0.1 + 0.01, "97.5 % lies a little above the 95 % quantile, which is 0.1"
-    assert "With 95% probability" in sure["promise"]
+    assert "With 95 % probability" in sure["promise"]
     assert "on average" not in sure["promise"].replace("not on average", "")
 
 
