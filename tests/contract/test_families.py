@@ -445,27 +445,6 @@ def test_log_prob_is_the_code_s_plus_autodiff_s_log_det(family: TrainedFamily) -
     assert torch.allclose(model.log_prob(x), expected, rtol=1e-4, atol=1e-4)
 
 
-# -- the terms that a log-probability is the sum of -------------------------------------------------------------------
-
-WITH_TRACE = [name for name, cls in registry().items() if hasattr(cls, "log_prob_and_trace")]
-
-
-@pytest.mark.parametrize("family", WITH_TRACE, indirect=True)
-def test_a_trace_adds_up_and_its_terms_know_nothing_later(family: TrainedFamily) -> None:
-    rows = family.folds.test.rows[:40]
-    answer = ask(family.served, "log_prob", x=rows)
-    trace = answer["trace"].reshape(len(rows), -1)
-    np.testing.assert_allclose(trace.sum(axis=1), answer["log_prob"], rtol=1e-12)
-    each = rows.reshape(len(rows), trace.shape[1], -1)  # a pixel's channels have one term
-    half = trace.shape[1] // 2
-    other = each.copy()
-    other[:, half:] = np.roll(each[:, half:], 1, axis=0)
-    assert (other != each).any(), "these rows do not differ there"
-    later = ask(family.served, "log_prob", x=other.reshape(rows.shape))["trace"].reshape(trace.shape)
-    np.testing.assert_array_equal(later[:, :half], trace[:, :half])
-    assert (later[:, half:] != trace[:, half:]).any()
-
-
 # -- training --------------------------------------------------------------------------------------------------------
 
 TRAINED_BY_GRADIENTS = [name for name, cls in registry().items() if issubclass(cls, HasLosses)]
