@@ -28,8 +28,8 @@ def promise_of_alarms(
     if guarantee == "training_conditional":
         said = (
             f"With {100 * CONFIDENCE:g} % probability over draws of {_basis(about)}, rows exchangeable with them are "
-            f"flagged at a rate of at most {alpha:g}: not on average, but by this bundle itself. So a row is flagged when "
-            f"its p-value is at most {k / (about.ordinary + 1):.3g}."
+            f"flagged at a rate of at most {alpha:g}: not on average, but by this bundle itself. So a row is flagged "
+            f"when its p-value is at most {k / (about.ordinary + 1):.3g}."
         )
     else:
         within = f"between {low:.3g} and {high:.3g}" if low > 0.0 else f"at or below {high:.3g}"
