@@ -1,9 +1,9 @@
 """How quiet the alarm of drift is on ordinary traffic, how soon it notices a shift, and what it costs.
 
-    make bench BENCH=drift, or python -m benchmarks.drift [--weeks 10] [--streams 400] [--repeats 12]
+    make bench BENCH=drift, or python -m benchmarks.drift [--weeks 10] [--streams 400] [--rows 20000] [--repeats 12]
 
 Scores of ordinary rows are drawn from the normal law that the calibration scores are drawn from, anew for each watch:
-the test's law does not depend on which law that is. A week is 6,048,000 rows, ten a second; a stream is 20,000 rows.
+the test's law does not depend on which law that is. A week is 6,048,000 rows, ten a second; a stream is 20,000 rows by default.
 A shift moves the mean by so many standard deviations, after so many ordinary rows. Needs no server.
 """
 
@@ -19,7 +19,6 @@ from contract.drift import CHUNK
 from service.drift import Watch
 
 WEEK = 7 * 24 * 3600 * 10
-STREAM = 20_000
 PIECE = 2**16
 LEVEL = 0.001
 LEVELS = (0.1, 0.01, 0.001)
@@ -34,11 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weeks", type=int, default=10, help="weeks of ordinary rows, for each number of scores")
     parser.add_argument("--streams", type=int, default=400, help="streams of ordinary rows, for each number of scores")
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of a stream")
     parser.add_argument("--repeats", type=int, default=12, help="watches that each shift is tried on")
     options = parser.parse_args()
     print(f"ordinary rows: watches that alarmed at the levels {LEVELS}")
     for n in CALIBRATIONS:
-        for name, rows, times in (("weeks", WEEK, options.weeks), ("streams", STREAM, options.streams)):
+        for name, rows, times in (("weeks", WEEK, options.weeks), ("streams", options.rows, options.streams)):
             highest = np.array([highest_of(n, rows, seed) for seed in range(times)])
             alarms = [int((highest >= -np.log10(level)).sum()) for level in LEVELS]
             print(f"n = {n:5}: {', '.join(map(str, alarms))} of {times} {name}", flush=True)
