@@ -3,7 +3,7 @@
     make bench BENCH=drift, or python -m benchmarks.drift [--weeks 10] [--streams 400] [--rows 20000] [--repeats 12]
 
 Scores of ordinary rows are drawn from the normal law that the calibration scores are drawn from, anew for each watch:
-the test's law does not depend on which law that is. A week is 6,048,000 rows, ten a second; a stream is 20,000 rows by default.
+the test's law does not depend on which law that is. A week is 6,048,000 rows, ten a second.
 A shift moves the mean by so many standard deviations, after so many ordinary rows. Needs no server.
 """
 
