@@ -1,8 +1,9 @@
 """Orthogonal series estimate of the density of one column: a few cosines, as many as cross-validation keeps.
 
+    log p(x) = log( f(y) / (b - a) ),    y = (x - a) / (b - a)
     f(y) = 1 + sum_(k = 1)^J c_k sqrt(2) cos(k pi y),    c_k = 1/n sum_i sqrt(2) cos(k pi y_i)
 
-for training rows at y_i in [0, 1], their place between the least and the largest (N. N. Cencov, "Evaluation of an
+for training rows at y_i in [0, 1], their place between the least a and the largest b (N. N. Cencov, "Evaluation of an
 Unknown Distribution Density from Observations", 1962). J has the least leave-one-out estimate of the risk, the
 integral of the squared error up to a constant (R. Kronmal and M. Tarter, "The Estimation of Probability Densities and
 Cumulatives by Fourier Series Methods", 1968; M. Rudemo 1982), with m_k the mean of the squares of the k-th cosines:

@@ -153,12 +153,17 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 40 * 2**20
 
 
+def _hears_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background would not
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_ended_leaves_no_file(bundles: Path, tmp_path: Path, number: signal.Signals) -> None:
     file, out = tmp_path / "rows.csv", tmp_path / "scores.parquet"
     file.write_text(HEADER + GOOD * 500_000)
     process = subprocess.Popen(
         [*COMMAND, "table", str(file), "-o", str(out), "--bundles", str(bundles)],
+        preexec_fn=_hears_ctrl_c,
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,

@@ -105,7 +105,7 @@ def test_graphs_read_what_they_use_and_are_named_as_programs_name_them(made: tup
         for name in made[1].graphs
     }
     assert ports == {
-        "log_prob": (["x"], ["log_prob"]),
+        "log_prob": (["x"], ["log_prob", "trace"]),
         "sample_init": (["seed", "row"], ["address", "h", "pixels", "held"]),
         "sample_step": (["t", "temperature", "address", "h", "pixels", "held"], ["next_h", "next_pixels"]),
         "sample_final": (["pixels"], ["x"]),
