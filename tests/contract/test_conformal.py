@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 
 from contract.conformal import (
     CONFIDENCE,
+    Guarantee,
     alarm_rank,
     calibration_needed,
     false_alarm_interval,
@@ -163,8 +165,12 @@ def test_a_larger_rate_never_alarms_less(n: int, one: float, other: float) -> No
 
 @given(st.floats(5e-324, 0.999999))
 def test_as_many_rows_as_are_needed_reach_a_rate_and_one_less_does_not(alpha: float) -> None:
-    for guarantee, rank in (("marginal", alarm_rank), ("training_conditional", training_conditional_rank)):
-        needed = calibration_needed(alpha, guarantee)  # type: ignore[arg-type]
+    rules: dict[Guarantee, Callable[[int, float], int]] = {
+        "marginal": alarm_rank,
+        "training_conditional": training_conditional_rank,
+    }
+    for guarantee, rank in rules.items():
+        needed = calibration_needed(alpha, guarantee)
         if needed is None:
             assert rank(10**9 - 1, alpha) == 0
         else:
@@ -234,5 +240,7 @@ def test_the_interval_of_a_contaminated_calibration_holds_the_rate(where: float)
     assert rate.mean() <= alpha + 3 * rate.std() / np.sqrt(splits)
     for outside in ((rate < interval[0]).sum(), (rate > interval[1]).sum()):
         assert stats.binomtest(int(outside), splits, 0.025, alternative="greater").pvalue > 0.001
-    assert rate_interval(n, k)[1] < interval[1]  # type: ignore[index]
+    uncontaminated = rate_interval(n, k)
+    assert uncontaminated is not None
+    assert uncontaminated[1] < interval[1]
     assert rate_interval(n, c, c) == (0.0, pytest.approx(stats.beta(c, n - 2 * c + 1).ppf(0.975)))

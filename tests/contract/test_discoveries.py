@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from random import Random
 
 import numpy as np
 import pytest
@@ -57,9 +58,9 @@ def test_a_larger_level_never_discovers_less(case: tuple[list[int], int], one: i
 
 
 @given(ranked(), levels, st.randoms())
-def test_discoveries_follow_their_rows(case: tuple[list[int], int], thousandths: int, random: object) -> None:
+def test_discoveries_follow_their_rows(case: tuple[list[int], int], thousandths: int, random: Random) -> None:
     rank, n = case
-    order = np.argsort(np.array([random.random() for _ in rank]))  # type: ignore[attr-defined]
+    order = np.argsort(np.array([random.random() for _ in rank]))
     found = discoveries(np.array(rank), n, thousandths / 1000)
     np.testing.assert_array_equal(discoveries(np.array(rank)[order], n, thousandths / 1000), found[order])
 
