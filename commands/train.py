@@ -84,7 +84,8 @@ def train(
     except others.LostProcessError as error:
         why = helpers.why() if helpers.processes else f"process {others.rank()} lost another process ({error})"
         print(f"nonesuch train: {recipe}: {why}; the same command goes on where the run stopped", file=sys.stderr)
-        raise typer.Exit(1) from None
+        helpers.end()
+        others.leave(1)
     except (TrainingError, ExportError) as error:
         print(f"nonesuch train: {recipe}: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import IO, TypeVar
+from typing import IO, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -32,6 +32,7 @@ __all__ = [
     "count",
     "expected",
     "join",
+    "leave",
     "lost_process",
     "rank",
     "start_helpers",
@@ -108,10 +109,15 @@ def join() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=_LONGEST_WAIT)
+    complete = True
     try:
         yield
+    except LostProcessError:
+        complete = False  # what is left of the group is ended by leave
+        raise
     finally:
-        dist.destroy_process_group()
+        if complete:
+            dist.destroy_process_group()
 
 
 def lost_process(error: BaseException) -> bool:
@@ -119,6 +125,17 @@ def lost_process(error: BaseException) -> bool:
     if count() == 1:
         return False
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+
+
+def leave(status: int) -> NoReturn:
+    """End this process at once, after another one was lost.
+
+    What talks to the others cannot be taken down in order without them: a thread of it may wait, at the interpreter's
+    end, for a process that will not come.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 @dataclass
