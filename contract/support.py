@@ -193,7 +193,7 @@ class Support(BaseModel):
         if rows.ndim < 1 or tuple(rows.shape[1:]) != self.shape:
             raise InputError(expected=f"rows of shape {list(self.shape)}", got=f"an array of shape {list(rows.shape)}")
         # Single precision, which becomes double without a change, is looked at as it is: half the memory.
-        values = rows if rows.dtype == np.float32 else rows.astype(np.float64, copy=False)
+        values = rows if rows.dtype.char == "f" else rows.astype(np.float64, copy=False)
         values = values.reshape(len(rows), self.size)
         if len(self.alike) == 1 and self.alike[0][0].allowed(values).all():
             return np.ascontiguousarray(rows, dtype=self.dtype)

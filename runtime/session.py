@@ -88,6 +88,9 @@ class GraphSession:
         wanted = wanted if isinstance(wanted, str) else wanted[0]
         if self._session.get_providers()[0] != wanted:
             raise BundleError(f"{path.name}: asked for {wanted}, got {self._session.get_providers()[0]}")
+        # The session that the public one wraps. The wrapper asks at each run whether the inputs are all there, are not
+        # of WebGPU, and belong to somebody, and turns to another provider if one fails: none of it is wanted here.
+        self._run = getattr(self._session, "_sess", self._session).run
         self.inputs: dict[str, np.dtype[Any]] = {}
         for node in self._session.get_inputs():
             if node.type not in _DTYPES:
@@ -121,7 +124,7 @@ class GraphSession:
         padding = -n % self.row_multiple
         if padding:
             feeds = {name: np.concatenate([a, np.repeat(a[-1:], padding, axis=0)]) for name, a in feeds.items()}
-        values = self._session.run(self._output_names, feeds, options)
+        values = self._run(self._output_names, feeds, options)
         if padding:
             values = [value[:n] for value in values]
         return dict(zip(self.outputs, values, strict=True))

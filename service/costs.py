@@ -5,7 +5,9 @@ from __future__ import annotations
 __all__ = ["CostModel"]
 
 _FORGET = 0.98  # weight of the past at each new run: about the last fifty runs count
+_LEARNING = 64  # runs after which the line moves slowly, and is fitted anew now and then
 _MOST_ROWS = 2**17  # a row that costs nothing is not in a run of infinitely many
+_PATIENCE = 8  # then so many runs apart
 _CLIP = 4.0  # a run interrupted by the machine counts as at most this many times its prediction
 
 
@@ -23,6 +25,7 @@ class CostModel:
         self._anchors = list(measured)
         self._shared: tuple[float, float] | None = None
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._runs = 0
         self._fit()
 
     def seconds(self, rows: int) -> float:
@@ -53,7 +56,9 @@ class CostModel:
             _FORGET * t + y,
             _FORGET * nt + rows * y,
         )
-        self._fit()
+        self._runs += 1
+        if self._runs <= _LEARNING or self._runs % _PATIENCE == 0:
+            self._fit()
 
     def _fit(self) -> None:
         w, n, nn, y, ny = self._sums

@@ -28,6 +28,7 @@ from runtime.model import LoadedModel
 from runtime.rows import environment, journey
 from service.backlog import Backlog
 from service.bursts import Bursts, Reply
+from service.costs import CostModel
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, Draining, Overloaded
 from service.lanes import Batch, Cohort, Env, Lane, Ticket, execute, join
@@ -162,6 +163,10 @@ class Scheduler:
     def forget(self, model: LoadedModel) -> None:
         """Drop what is known of the costs of a model that is no longer served."""
         self._predictions.forget(model)
+
+    def cost(self, model: LoadedModel, graph: str) -> CostModel:
+        """What a run of a graph costs; it learns on as long as the model is served."""
+        return self._predictions.cost(model, graph)
 
     def predicted_seconds(
         self, model: LoadedModel, capability: Capability, n: int, steps: ArrayLike | None = None

@@ -70,7 +70,7 @@ class Metrics:
         )
         self._run = Histogram(
             "nonesuch_run_seconds",
-            "Processor time of one run of a graph; on a GPU, the time that passed.",
+            "Processor time of one run of a graph; of one below half a millisecond or on a GPU, the time that passed.",
             ["model"],
             buckets=SECONDS,
             registry=self.registry,

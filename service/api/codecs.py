@@ -149,7 +149,7 @@ def _plain(value: Any) -> Any:
 
 
 def _array(array: NDArray[Any]) -> Any:
-    if array.ndim == 1 and array.dtype == np.float64 and len(array) <= _FEW:
+    if array.ndim == 1 and array.dtype.char == "d" and len(array) <= _FEW:
         values = array.tolist()
         if all(map(math.isfinite, values)):
             return values

@@ -79,7 +79,7 @@ class FastPath:
                 "type": "http.response.start",
                 "status": 200,
                 "headers": [
-                    *asked.headers,
+                    *asked.headers.headers,
                     *((name.lower().encode(), value.encode()) for name, value in standing.items()),
                     (b"content-length", b"%d" % len(content)),
                     *edge_headers(request_id),

@@ -34,11 +34,22 @@ from service.api.log_prob import LogProbRequest
 from service.api.negotiation import JSON, NPY
 from service.api.problems import ProblemError
 from service.api.schemas import AskedAbout
+from service.costs import CostModel
 from service.errors import Starting, UnknownModel
 from service.parts import Parts
 from service.reading import PIECE
 
-__all__ = ["INLINE_BYTES", "ROUTES", "Asked", "Head", "PlainQuestions", "Route", "plain_head", "read_body"]
+__all__ = [
+    "INLINE_BYTES",
+    "ROUTES",
+    "Asked",
+    "Head",
+    "PlainQuestions",
+    "Route",
+    "lines_of",
+    "plain_head",
+    "read_body",
+]
 
 INLINE_BYTES = 2**17
 """Longer bodies in JSON are read in another thread. (An array in npy is a view of its body.)"""
@@ -78,6 +89,18 @@ class Head(NamedTuple):
     wanted: bytes
 
 
+class AnswerHead(NamedTuple):
+    """What all answers of a kind say in their headers beside their length.
+
+    Attributes:
+        headers: lower-case names and values.
+        lines: the same as they are written.
+    """
+
+    headers: tuple[tuple[bytes, bytes], ...]
+    lines: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a question to one model needs to know, looked up once.
@@ -88,15 +111,17 @@ class Plan:
         npy_head: headers of every answer in npy; None where the answer is no single array.
         written: what a JSON answer says before its numbers, the same for all; None where it is no single array.
         bits: bits per dimension of a nat, where there are such.
+        cost: of its run, where it is one run.
     """
 
     program: Program
     support: Support
-    head: tuple[tuple[bytes, bytes], ...]
+    head: AnswerHead
     count: Callable[[int, float], None]
-    npy_head: tuple[tuple[bytes, bytes], ...] | None
+    npy_head: AnswerHead | None
     written: bytes | None
     bits: float | None
+    cost: CostModel | None
 
 
 class Asked(NamedTuple):
@@ -116,8 +141,8 @@ class Asked(NamedTuple):
     wanted: bytes
 
     @property
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """What the answer says in its headers beside its length, as lower-case names."""
+    def headers(self) -> AnswerHead:
+        """What the answer says in its headers."""
         head = self.plan.npy_head if self.wanted == _NPY else self.plan.head
         assert head is not None
         return head
@@ -138,7 +163,8 @@ class PlainQuestions:
         self._plans: dict[Capability, WeakKeyDictionary[LoadedModel, Plan | None]] = {
             route.capability: WeakKeyDictionary() for route in ROUTES.values()
         }
-        self._readers = ThreadPoolExecutor(parts.settings.threads, thread_name_prefix="reader")
+        # Reading holds the interpreter most of the time: a second reader would take memory and give little.
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self.answered = 0
         parts.metrics.gauge(
             "nonesuch_fast_answers", "Requests answered ahead of the framework, since the start.", lambda: self.answered
@@ -173,7 +199,10 @@ class PlainQuestions:
             x = plan.support.read(question.rows)
         except (UnknownModel, Starting, InputError):
             return None
-        seconds = parts.scheduler.predicted_seconds(model, capability, len(x))
+        if plan.cost is not None:
+            seconds = plan.cost.seconds(len(x))
+        else:
+            seconds = parts.scheduler.predicted_seconds(model, capability, len(x))
         if seconds > LONG_SECONDS or parts.cache.worth_asking(len(x), seconds):
             return None
         alarms = USUAL_ALARMS
@@ -215,7 +244,7 @@ class PlainQuestions:
             empty = log_prob_answer(model, program, {part.name: np.empty(0, part.dtype) for part in program.outputs})
             if "standard_error" not in arrays_of(empty):
                 said = {name.lower().encode(): value.encode() for name, value in metadata(empty).items()}
-                npy_head = (*{**said, **dict(always)}.items(), (b"content-type", _NPY))
+                npy_head = _answer_head((*{**said, **dict(always)}.items(), (b"content-type", _NPY)))
             before = list(empty)[: list(empty).index("log_prob")]
             if set(empty) - set(before) <= {"log_prob", "bits_per_dimension"}:
                 written = dump({name: empty[name] for name in before})[:-1] + b',"log_prob":'
@@ -223,12 +252,22 @@ class PlainQuestions:
         return Plan(
             program,
             support,
-            (*always, (b"content-type", _JSON)),
+            _answer_head((*always, (b"content-type", _JSON))),
             self._parts.metrics.counter_of(route.path, model.manifest.name, route.capability),
             npy_head,
             written,
             bits_per_nat(support),
+            self._parts.scheduler.cost(model, program.step) if program.one_shot else None,
         )
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are written."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _answer_head(headers: tuple[tuple[bytes, bytes], ...]) -> AnswerHead:
+    return AnswerHead(headers, lines_of(headers))
 
 
 def read_body(head: Head, body: bytes | bytearray) -> Question | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from functools import lru_cache, partial
 from random import getrandbits
 from typing import Any, NamedTuple
@@ -26,7 +25,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.api.edge import CLIENT_LEFT, edge_headers
 from service.api.fast_names import Question
-from service.api.plain import INLINE_BYTES, ROUTES, Asked, Head, PlainQuestions, Route, plain_head, read_body
+from service.api.plain import (
+    INLINE_BYTES,
+    ROUTES,
+    Asked,
+    Head,
+    PlainQuestions,
+    Route,
+    lines_of,
+    plain_head,
+    read_body,
+)
 from service.errand import Errand
 from service.errors import Draining, Overloaded
 from service.parts import Parts
@@ -38,6 +47,7 @@ log = structlog.get_logger("nonesuch.http")
 TICK_BYTES = 4 * INLINE_BYTES
 """Once so much is read in one turn of the event loop, the others have theirs."""
 
+_FEW_BYTES = 1024
 _LONGEST_URL = 256
 _ROUTES = {path.encode(): route for path, route in ROUTES.items()}
 
@@ -56,13 +66,7 @@ def _target_of(url: bytes) -> _Target | None:
     return None if route is None or b"#" in query else _Target(route, query)
 
 
-@lru_cache(maxsize=256)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Headers as they are written."""
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-_EDGE = _lines(edge_headers("%032x"))  # with a place for the request's id
+_EDGE = lines_of(edge_headers("%032x"))  # with a place for the request's id
 
 
 class _Shared:
@@ -76,13 +80,15 @@ class _Shared:
     def lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """Headers, as they are written, that uvicorn makes anew each second."""
         if headers is not self._headers:
-            self._headers, self._lines = headers, _lines(tuple(headers))
+            self._headers, self._lines = headers, lines_of(headers)
         return self._lines
 
     def has_room(self, size: int, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether so many bytes more may be read in this turn; if so, they are counted."""
+        """Whether so many bytes more may be read in this turn; if so, they are counted, unless they are few."""
         if self._read >= TICK_BYTES:
             return False
+        if size < _FEW_BYTES:
+            return True
         if not self._read:
             loop.call_soon(self._over)
         self._read += max(1, size)
@@ -203,11 +209,14 @@ class WireProtocol(HttpToolsProtocol):
 
     _coming: _Exchange | None = None  # its body is still on its way
     _pending: _Exchange | None = None  # its answer is
+    _idle_since: float | None = None  # the end of an answer written here, if nothing has come since
+    _idle_watch: asyncio.TimerHandle | None = None
 
     # -- the parser's callbacks --------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A request begins. Uvicorn's scope is made only where it is needed."""
+        self._idle_since = None
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -251,6 +260,8 @@ class WireProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         super().connection_lost(exc)
+        if self._idle_watch is not None:
+            self._idle_watch.cancel()
         left, self._coming = self._coming or self._pending, None
         if left is None:
             return
@@ -277,16 +288,17 @@ class WireProtocol(HttpToolsProtocol):
         if not self.shared.has_room(exchange.head.length, self.loop):
             self.loop.call_soon(self._take, exchange)
             return
-        self._answer(exchange, lambda: read_body(exchange.head, exchange.body))
+        self._answer(exchange, None)
 
     def _take_read(self, exchange: _Exchange, question: asyncio.Future[Question | None]) -> None:
         """The same for a question that another thread has read."""
         if not exchange.disconnected:
-            self._answer(exchange, question.result)
+            self._answer(exchange, question)
 
-    def _answer(self, exchange: _Exchange, question: Callable[[], Question | None]) -> None:
+    def _answer(self, exchange: _Exchange, reading: asyncio.Future[Question | None] | None) -> None:
         try:
-            taken = self._ask(exchange, question())
+            question = reading.result() if reading is not None else read_body(exchange.head, exchange.body)
+            taken = self._ask(exchange, question)
         except Exception:  # called by the parser, it would be taken for the client's error
             log.exception("the fast path failed", path=exchange.target.route.path)
             taken = False
@@ -320,23 +332,40 @@ class WireProtocol(HttpToolsProtocol):
         self._release(exchange)
         if exchange.disconnected:
             return
-        head = b"".join(
-            (
-                b"HTTP/1.1 200 OK\r\n",
-                self.shared.lines(self.server_state.default_headers),
-                _lines(asked.headers),
-                _EDGE % getrandbits(128),
-                b"" if exchange.keep_alive else b"connection: close\r\n",
-                b"content-length: %d\r\n\r\n" % len(content),
-            )
+        head = b"HTTP/1.1 200 OK\r\n%b%b%b%bcontent-length: %d\r\n\r\n" % (
+            self.shared.lines(self.server_state.default_headers),
+            asked.headers.lines,
+            _EDGE % getrandbits(128),
+            b"" if exchange.keep_alive else b"connection: close\r\n",
+            len(content),
         )
         self.transport.write(head + content)
         exchange.response_complete = True
         if not exchange.keep_alive:
             self.transport.close()
         self.questions.answered += 1
-        asked.plan.count(len(asked.x), time.perf_counter() - exchange.started)
-        self.on_response_complete()
+        now = time.perf_counter()
+        asked.plan.count(len(asked.x), now - exchange.started)
+        if self.pipeline or not exchange.keep_alive:
+            self.on_response_complete()
+            return
+        # What uvicorn does then, but for its timer, which costs more than the rest of this method.
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = now
+        if self._idle_watch is None:
+            self._idle_watch = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        """Let the connection go if nothing has come for as long as connections are kept; look again if not so long."""
+        self._idle_watch = None
+        if self._idle_since is None:
+            return  # a request is on its way, whose answer starts the watch anew
+        left = self._idle_since + self.timeout_keep_alive - time.perf_counter()
+        if left > 0.0:
+            self._idle_watch = self.loop.call_later(left, self._look_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     def hand_over(self, exchange: _Exchange) -> None:
         """Make a request of the application of it, as uvicorn would have done at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,25 @@ def test_whoever_wants_to_close_is_told_and_closed_on(server: ServerProcess) -> 
         ((status, headers, _),) = answers(connection, 1)
         assert (status, headers["connection"]) == (200, "close")
         assert connection.recv(1) == b""
+
+
+def test_a_connection_is_let_go_once_it_is_idle_and_not_before(server: ServerProcess) -> None:
+    with connected(server) as idle, connected(server) as asking, connected(server) as slow:
+        for connection in (idle, asking, slow):
+            connection.sendall(request())
+            answers(connection, 1)
+        data = request(0.25)
+        slow.sendall(data[:40])
+        started = time.monotonic()
+        for _ in range(4):  # the server keeps a connection for five seconds
+            time.sleep(1.6)
+            asking.sendall(request())
+            assert answers(asking, 1)[0][0] == 200
+        assert time.monotonic() - started > 6.0
+        slow.sendall(data[40:])
+        assert answers(slow, 1)[0][0] == 200, "half a request had come"
+        idle.settimeout(5.0)
+        assert idle.recv(1) == b"", "it should be closed"
 
 
 def test_http_1_0_is_answered_and_closed_on(server: ServerProcess) -> None:
