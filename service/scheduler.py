@@ -49,7 +49,7 @@ class Limits:
         inline_seconds: on the CPU, a run predicted to take at most this long runs in the event loop's own thread.
         soon_seconds: what is predicted to take at most this long takes no turn.
         tick_seconds: most time spent inline before the event loop gets its turn.
-        threads: runs that may be under way in other threads.
+        threads: runs that may be under way in other threads, while one more waits for the first of them to end.
     """
 
     rows: int = 2**17
@@ -100,7 +100,9 @@ class Scheduler:
         )
         self._tickets: set[Ticket] = set()
         self._backlog = Backlog()
-        self._free_threads = self._limits.threads
+        # One run more than there are threads: it waits where a thread that is done finds it, for the event loop may be
+        # busy just then.
+        self._places = self._limits.threads + 1
         self._draining = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -318,7 +320,7 @@ class Scheduler:
     # -- the next run --------------------------------------------------------------------------------------------
 
     def _can_run(self, lane: Lane) -> bool:
-        return self._free_threads > 0 or self._is_inline(lane)
+        return self._places > 0 or self._is_inline(lane)
 
     def _is_inline(self, lane: Lane) -> bool:
         # One row too many for the loop's own thread: a thread then takes as many as a run may hold.
@@ -361,7 +363,7 @@ class Scheduler:
                 self._finish(lane, cohorts, *execute(lane.session, cohorts))
             else:
                 lane.running += 1
-                self._free_threads -= 1
+                self._places -= 1
                 batch = Batch(cohorts)
                 for cohort in cohorts:
                     cohort.ticket.running.append(batch)
@@ -370,7 +372,7 @@ class Scheduler:
         return False
 
     def _back(self, lane: Lane, batch: Batch, done: asyncio.Future[tuple[float, Any]]) -> None:
-        self._free_threads += 1
+        self._places += 1
         for cohort in batch.cohorts:
             cohort.ticket.running.remove(batch)
         if not done.cancelled():

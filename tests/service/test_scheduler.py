@@ -354,12 +354,12 @@ def test_a_run_that_nobody_waits_for_is_ended(tmp_path):
 
     async def use(scheduler):
         task = asyncio.ensure_future(scheduler.run(slow, "log_prob", {"x": np.zeros((1, 2))}))
-        while scheduler._free_threads == THREADED.threads:
+        while scheduler._places > THREADED.threads:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        while scheduler._free_threads < THREADED.threads:
+        while scheduler._places <= THREADED.threads:
             await asyncio.sleep(0.001)
         return outcomes
 
@@ -386,7 +386,7 @@ def test_a_run_that_somebody_still_waits_for_goes_on(tmp_path):
             asyncio.ensure_future(scheduler.run(slow, "log_prob", {"x": np.full((1, 2), value)}))
             for value in (1.0, 2.0)
         )
-        while scheduler._free_threads == THREADED.threads:
+        while scheduler._places > THREADED.threads:
             await asyncio.sleep(0.001)
         leaves.cancel()
         np.testing.assert_allclose((await stays)["log_prob"], [4.0])
