@@ -46,9 +46,20 @@ class FitProgress:
 
 
 class Adapter(lightning.LightningModule):
-    """What Lightning sees of any family."""
+    """What Lightning sees of any family.
 
-    def __init__(self, model: GenerativeModel, training: Training, *, seed: int, n: int, folder: Path):
+    Args:
+        model: what is fitted, in place.
+        training: budget and optimiser.
+        seed: seed of everything random.
+        n: training rows.
+        folder: the run's.
+        redraw: whether the rows of a batch are chances of a 1, from which each step draws binary rows anew.
+    """
+
+    def __init__(
+        self, model: GenerativeModel, training: Training, *, seed: int, n: int, folder: Path, redraw: bool = False
+    ):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
@@ -57,6 +68,7 @@ class Adapter(lightning.LightningModule):
         self.seed = seed
         self.n = n
         self.folder = folder
+        self.redraw = redraw
         self.progress = FitProgress()
         self._groups = _parameter_groups(model)
         self._epoch_losses: dict[str, float] = {}
@@ -86,6 +98,8 @@ class Adapter(lightning.LightningModule):
         x, position, share, *conditions = batch
         # Positions within all epochs: no two draws of a run share an address.
         row = self.current_epoch * self.n + position
+        if self.redraw:
+            x = _drawn(x, torch.full_like(row, self.seed), row)
         if self.training_plan.mirror:
             x = _mirrored(x, torch.full_like(row, self.seed), row)
         losses = self.model.losses(x, torch.full_like(row, self.seed), row, *conditions)  # type: ignore[operator]
@@ -203,6 +217,12 @@ def _parameter_groups(model: GenerativeModel) -> dict[str, list[nn.Parameter]]:
     if groups is None:
         return {"main": [parameter for parameter in model.parameters() if parameter.requires_grad]}
     return {name: list(parameters) for name, parameters in groups().items()}
+
+
+def _drawn(chances: Tensor, seed: Tensor, row: Tensor) -> Tensor:
+    """Binary rows of given chances: float32 [n, ...], addresses int64 [n] -> uint8 [n, ...]."""
+    flat = chances.flatten(1)
+    return (uniform(seed, row, Stream.PROBE, 1, dims=flat.shape[1]) < flat).to(torch.uint8).view_as(chances)
 
 
 def _mirrored(x: Tensor, seed: Tensor, row: Tensor) -> Tensor:

@@ -167,7 +167,7 @@ def _fit_by_gradients(
     reporter: Reporter,
     label: str,
 ) -> FitReport:
-    adapter = Adapter(model, training, seed=seed, n=len(train), folder=folder)
+    adapter = Adapter(model, training, seed=seed, n=len(train), folder=folder, redraw=train.chances is not None)
     resume = folder / _RESUME
     # Lightning asks for worker processes and tells the world which accelerators it sees; rows in memory need neither.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -189,7 +189,7 @@ def _fit_by_gradients(
             default_root_dir=folder,
         )
         order = EpochBatches(len(train), training.batch_size, seed)
-        batches = DataLoader(_Rows(train), batch_size=None, sampler=Shards(order))
+        batches = DataLoader(_Rows(train, chances=True), batch_size=None, sampler=Shards(order))
         whole = DataLoader(_Rows(validation), batch_size=None, sampler=_validation_shards(len(validation)))
         done = 0
         state = _read_resume_file(resume, adapter, reporter)
@@ -298,10 +298,15 @@ class Shard(NamedTuple):
 
 
 class _Rows(Dataset[Batch]):
-    """Rows in memory, fetched a shard at a time, with the labels of a conditional model."""
+    """Rows in memory, fetched a shard at a time, with the labels of a conditional model.
 
-    def __init__(self, fold: Fold):
-        self._rows = torch.from_numpy(fold.rows)
+    Args:
+        fold: the rows.
+        chances: whether to fetch the chances of a 1, where there are such, in their place.
+    """
+
+    def __init__(self, fold: Fold, *, chances: bool = False):
+        self._rows = torch.from_numpy(fold.chances if chances and fold.chances is not None else fold.rows)
         self._conditions = [] if fold.labels is None else [torch.from_numpy(fold.labels)]
 
     def __len__(self) -> int:

@@ -37,6 +37,10 @@ class Binarise(Part):
     """Each pixel is drawn once, 1 with probability equal to its intensity."""
 
     seed: Seed
+    redraw: bool = Field(
+        default=False,
+        description="Training rows are drawn anew whenever they are seen; those of all other folds stay as drawn once.",
+    )
 
 
 class Training(Part):

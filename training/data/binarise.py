@@ -39,8 +39,13 @@ def binarise(rows: NDArray[np.uint8], levels: int, seed: int) -> NDArray[np.uint
     return result.reshape(rows.shape)
 
 
-def binarised(data: Dataset, seed: int) -> Dataset:
+def binarised(data: Dataset, seed: int, *, redraw: bool = False) -> Dataset:
     """Every picture of a data set, binarised.
+
+    Args:
+        data: pictures in whole intensities.
+        seed: which binarisation.
+        redraw: whether training is to draw its rows anew each time.
 
     Raises:
         DataError: its rows are no pictures in whole intensities.
@@ -55,5 +60,7 @@ def binarised(data: Dataset, seed: int) -> Dataset:
         test=None if data.test is None else binarise(data.test, levels, seed),
         anomalies={label: binarise(rows, levels, seed) for label, rows in data.anomalies.items()},
         support=Support(shape=data.support.shape, element=Column(name="pixel", kind="binary", base_measure="counting")),
-        description=f"{data.description}; each pixel drawn once, 1 with probability equal to its intensity",
+        description=f"{data.description}; each pixel drawn once, 1 with probability equal to its intensity"
+        + (", and anew for each epoch in training" if redraw else ""),
+        chances=data.rows.astype(np.float32) / np.float32(levels - 1) if redraw else None,
     )

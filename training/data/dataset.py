@@ -26,30 +26,34 @@ class Fold:
         rows: [n, *shape] of the support's dtype.
         labels: positions in the data set's ``label_names``, int64 [n]; None for an unconditional model.
         groups: rows of one number share a fold, int64 [n]; None where each row is dealt by its own bytes.
+        chances: of a 1 at each place, float32 as ``rows``, where training draws binary rows anew; else None.
     """
 
     rows: Array
     labels: Labels | None = None
     groups: NDArray[np.int64] | None = None
+    chances: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         for name in ("labels", "groups"):
             given = getattr(self, name)
             if given is not None and given.shape != (len(self.rows),):
                 raise ValueError(f"{len(self.rows)} rows with {name} of shape {given.shape}")
+        if self.chances is not None and self.chances.shape != self.rows.shape:
+            raise ValueError(f"rows of shape {self.rows.shape} with chances of shape {self.chances.shape}")
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, which: slice | Array) -> Fold:
-        """The rows at a slice, positions or a mask, with their labels and groups."""
-        labels, groups = (None if part is None else part[which] for part in (self.labels, self.groups))
-        return Fold(self.rows[which], labels, groups)
+        """The rows at a slice, positions or a mask, with all that is known of them."""
+        parts = (None if part is None else part[which] for part in (self.labels, self.groups, self.chances))
+        return Fold(self.rows[which], *parts)
 
     def __add__(self, other: Fold) -> Fold:
-        """These rows, then the other's; both have labels, or groups, or neither has."""
-        parts: list[NDArray[np.int64] | None] = []
-        for name in ("labels", "groups"):
+        """These rows, then the other's; both have labels, or groups, or chances, or neither has."""
+        parts: list[Array | None] = []
+        for name in ("labels", "groups", "chances"):
             one, two = getattr(self, name), getattr(other, name)
             if (one is None) != (two is None):
                 raise ValueError(f"rows with {name} and rows without")
@@ -74,6 +78,7 @@ class Dataset:
         label_names: what the labels are called, in the order of their numbers.
         left_out: columns of the file that are not modelled, and why.
         groups: number of each row's group, int64 [n], where rows of a group share data and so a fold.
+        chances: as a fold's.
     """
 
     rows: Array
@@ -87,11 +92,12 @@ class Dataset:
     label_names: tuple[str, ...] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     groups: NDArray[np.int64] | None = None
+    chances: NDArray[np.float32] | None = None
 
     @property
     def fold(self) -> Fold:
-        """The rows that are there to be dealt, with their labels and groups."""
-        return Fold(self.rows, self.labels, self.groups)
+        """The rows that are there to be dealt, with all that is known of them."""
+        return Fold(self.rows, self.labels, self.groups, self.chances)
 
     @property
     def test_fold(self) -> Fold | None:

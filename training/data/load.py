@@ -70,7 +70,7 @@ def load_data(recipe: Recipe, root: Path) -> Dataset:
     elif data.labels is None:
         raise DataError(f"condition: {recipe.name}: these data have no labels")
     if recipe.binarise is not None:
-        data = binarised(data, recipe.binarise.seed)
+        data = binarised(data, recipe.binarise.seed, redraw=recipe.binarise.redraw)
     for name, rows in {"rows": data.rows, "test": data.test, **data.anomalies}.items():
         if rows is not None:
             _check(data, name, rows)
