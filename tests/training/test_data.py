@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from training.data import binarise, load_data, read_idx
+from training.data import Fold, binarise, load_data, read_idx
 from training.errors import DataError
 from training.recipe import Recipe, parse_recipe
 
@@ -125,6 +125,23 @@ def test_pixels_are_on_as_often_as_they_are_bright() -> None:
     assert np.abs(columns[~np.eye(38, dtype=bool)]).max() < 5.5 / np.sqrt(2000)
     other = binarise(rows, 256, seed=1)[:, 2:]
     assert abs((drawn == other).mean() - (p * p + (1 - p) ** 2)) < 0.01
+
+
+def test_training_may_draw_pixels_anew_and_then_knows_their_chances() -> None:
+    text = "data: {loader: sklearn, set: digits, crop: [2, 1, 3, 4]}, binarise: {seed: 0"
+    once, anew = load_data(recipe(text + "}"), Path()), load_data(recipe(text + ", redraw: true}"), Path())
+    assert once.chances is None
+    assert np.array_equal(once.rows, anew.rows), "the folds are the same, so that figures are comparable"
+    assert anew.chances is not None
+    assert np.allclose(anew.chances, load_digits().images[:, 2:5, 1:5] / 16)
+    assert "anew" in anew.description
+    part = anew.fold[np.array([5, 2])] + anew.fold[:1]
+    assert part.chances is not None
+    assert np.array_equal(part.chances, anew.chances[[5, 2, 0]])
+    with pytest.raises(ValueError, match="with chances and rows without"):
+        once.fold + anew.fold
+    with pytest.raises(ValueError, match="chances of shape"):
+        Fold(once.rows, chances=anew.chances[:3])
 
 
 # -- idx -----------------------------------------------------------------------------------------------------------

@@ -339,6 +339,38 @@ def test_half_of_the_pictures_of_training_are_mirrored_and_none_of_validation(
     assert ((mirrored.sum(dim=0) > 0) & (mirrored.sum(dim=0) < 8)).sum() > 90
 
 
+def test_binary_rows_are_drawn_anew_for_training_and_stay_for_validation(tmp_path: Path) -> None:
+    column = Column(name="pixel", kind="binary", base_measure="counting")
+    rng = np.random.default_rng(0)
+    chances = rng.choice(np.float32([0.0, 0.25, 0.75, 1.0]), size=(120, 3, 4))
+    rows = (rng.random(chances.shape) < chances).astype(np.uint8)
+    plan = PLAN.model_copy(update={"max_epochs": 60})
+    shown: list[Tensor] = []
+    for folder in ("once", "again"):
+        model = Looks(Support(shape=(3, 4), element=column))
+        fold = Fold(rows, chances=chances)
+        fit_model(model, plan, fold[:100], fold[100:], seed=0, folder=tmp_path / folder, reporter=QUIET)
+        shown.append(torch.cat(model.trained_on))
+        assert torch.equal(torch.cat(model.validated_on), torch.from_numpy(rows[100:]).repeat(60, 1, 1))
+    assert torch.equal(*shown), "a function of the seed"
+    assert shown[0].dtype == torch.uint8
+    # Which row is which, by its addresses: the loop's own order of batches.
+    order = np.concatenate([np.concatenate(list(_epoch(EpochBatches(100, 16, 0), epoch))) for epoch in range(60)])
+    seen = shown[0].numpy()
+    for chance in (0.0, 0.25, 0.75, 1.0):
+        drawn = seen[chances[order] == chance]
+        assert abs(drawn.mean() - chance) <= 4.5 * np.sqrt(chance * (1 - chance) / len(drawn))
+    # Each time another draw: of two epochs' draws at chance a quarter, 1 - 2 p (1 - p) agree.
+    one, two = (seen[k * 100 : (k + 1) * 100][np.argsort(order[k * 100 : (k + 1) * 100])] for k in (0, 1))
+    unsure = chances[:100] == 0.25
+    assert abs((one == two)[unsure].mean() - 0.625) < 4.5 * np.sqrt(0.25 / unsure.sum())
+
+
+def _epoch(batches: EpochBatches, epoch: int) -> Iterator[list[int]]:
+    batches.set_epoch(epoch)
+    return iter(batches)
+
+
 # -- interruptions -------------------------------------------------------------------------------------------------
 
 

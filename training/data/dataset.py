@@ -47,12 +47,12 @@ class Fold:
 
     def __getitem__(self, which: slice | Array) -> Fold:
         """The rows at a slice, positions or a mask, with all that is known of them."""
-        parts = (None if part is None else part[which] for part in (self.labels, self.groups, self.chances))
+        parts: list[Any] = [None if x is None else x[which] for x in (self.labels, self.groups, self.chances)]
         return Fold(self.rows[which], *parts)
 
     def __add__(self, other: Fold) -> Fold:
         """These rows, then the other's; both have labels, or groups, or chances, or neither has."""
-        parts: list[Array | None] = []
+        parts: list[Any] = []
         for name in ("labels", "groups", "chances"):
             one, two = getattr(self, name), getattr(other, name)
             if (one is None) != (two is None):
