@@ -9,10 +9,9 @@ Estimators", 1982; L. Wasserman, "All of Nonparametric Statistics", 2006, eq. 6.
     J(h) = 2 / ((n - 1) h) - (n + 1) / ((n - 1) h) sum_j (n_j / n)^2
 
 The plain histogram has density 0 wherever it has seen no row, so that any fresh extreme costs an infinite number of
-nats. A fresh row lies below all n others with probability 1 / (n + 1), and above them with the same: that much mass,
-t, is in each tail, which is exponential, its scale the mean excess of the outermost tenth of the rows over where it
-begins. Half a row is added to each bin (Krichevsky and Trofimov 1981). The density is then positive everywhere, and
-the distribution function a bijection of the line and (0, 1), a straight line in each bin.
+nats. So t of all mass is in each of two exponential tails (``models/nets/tails.py``), and half a row is added to each
+bin (Krichevsky and Trofimov 1981). The density is then positive everywhere, and the distribution function a bijection
+of the line and (0, 1), a straight line in each bin.
 
 The code is the probability integral transform u = F(x); a draw is F^-1 of a uniform. Where a column is rounded, edges
 lie half-way between its values, and each bin has as many of them as another. In double.
@@ -44,14 +43,13 @@ from contract.randomness import Stream
 from contract.support import Support
 from models.base import GenerativeModel, register
 from models.nets.inversion import inside, invert_steps, open_uniform, uniform_log_prob
-from models.nets.lanes import full_lanes
 from models.nets.sized import SizedByData
 from models.nets.tabular import why_not_continuous
+from models.nets.tails import ExponentialTails
 
 __all__ = ["Histogram", "bin_counts", "leave_one_out_risk"]
 
 _MOST_BINS = 2000
-_TAIL = 0.1
 
 
 @register("histogram")
@@ -70,8 +68,6 @@ class Histogram(SizedByData, GenerativeModel):
     width: Tensor
     below: Tensor
     masses: Tensor
-    tail: Tensor
-    scales: Tensor
 
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one law describes all rows: it knows no labels that a row could have",
@@ -87,11 +83,11 @@ class Histogram(SizedByData, GenerativeModel):
         if bins is not None and bins < 1:
             raise ValueError(f"bins: a histogram has at least one, not {bins}")
         self.wanted = bins
-        for name in ("start", "width", "tail"):
+        for name in ("start", "width"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
         self.register_buffer("below", torch.zeros(0, dtype=torch.float64))  # F at each bin's lower edge
         self.register_buffer("masses", torch.zeros(0, dtype=torch.float64))
-        self.register_buffer("scales", torch.zeros(2, dtype=torch.float64))
+        self.tails = ExponentialTails()
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
@@ -120,36 +116,25 @@ class Histogram(SizedByData, GenerativeModel):
             raise ValueError(f"column {column.name!r} is constant: it has no density, and belongs left out")
         start, width, bins = self._bins(rows, column.resolution)
         counts = bin_counts(rows, start, width, bins)
-        tail = 1.0 / (n + 1.0)
-        masses = (1.0 - 2.0 * tail) * (counts + 0.5) / (n + 0.5 * bins)
-        some = max(1, round(_TAIL * n))
-        # Not below a bin's width, as where the outermost rows are all equal.
-        excess = [float(rows[some] - rows[:some].mean()), float(rows[-some:].mean() - rows[-some - 1])]
+        self.tails.fit(rows, least=width)
+        masses = (1.0 - 2.0 * self.tails.mass) * (counts + 0.5) / (n + 0.5 * bins)
         self.start.fill_(start)
         self.width.fill_(width)
-        self.tail.fill_(tail)
         self.masses = masses
-        self.below = tail + masses.cumsum(dim=0) - masses
-        self.scales.copy_(torch.tensor([max(scale, width) for scale in excess]))
+        self.below = self.tails.mass + masses.cumsum(dim=0) - masses
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats of the original units: x float64 [n, 1] -> float64 [n]."""
         left, right, at = self._place(x)
         within = (self.masses / self.width).log().index_select(0, at)
-        lower = (self.tail / self.scales[0]).log() - left / self.scales[0]
-        upper = (self.tail / self.scales[1]).log() - right / self.scales[1]
-        return torch.where(left > 0.0, lower, torch.where(right > 0.0, upper, within))
+        return self.tails.log_density(left, right, within)
 
     def encode(self, x: Tensor) -> Tensor:
         """F(x): x float64 [n, 1] -> u float64 [n, 1]."""
         left, right, at = self._place(x)
         share = (x[:, 0] - self.start) / self.width - at.double()
         within = self.below.index_select(0, at) + self.masses.index_select(0, at) * share
-        lower, upper = (
-            self.tail * full_lanes(torch.exp, -beyond[:, None] / scale)[:, 0]
-            for beyond, scale in ((left, self.scales[0]), (right, self.scales[1]))
-        )
-        return torch.where(left > 0.0, lower, torch.where(right > 0.0, 1.0 - upper, within))[:, None]
+        return self.tails.distribution(left, right, within)[:, None]
 
     def decode(self, z: Tensor) -> Tensor:
         """F^-1(u); what lies outside (0, 1) counts as its ends: u float64 [n, 1] -> x float64 [n, 1]."""
@@ -157,13 +142,8 @@ class Histogram(SizedByData, GenerativeModel):
         at = invert_steps(torch.cat([self.below[1:], torch.ones_like(self.below[:1])]), u)
         share = (u - self.below.index_select(0, at)) / self.masses.index_select(0, at)
         within = self.start + self.width * (at.double() + share)
-        lower, upper = (
-            scale * full_lanes(torch.log, (part / self.tail).clamp(max=1.0)[:, None])[:, 0]
-            for part, scale in ((u, self.scales[0]), (1.0 - u, self.scales[1]))
-        )
         end = self.start + self.width * self.masses.shape[0]
-        x = torch.where(u < self.tail, self.start + lower, torch.where(1.0 - u < self.tail, end - upper, within))
-        return x[:, None]
+        return self.tails.quantile(u, self.start, end, within)[:, None]
 
     def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw codes, uniforms on (0, 1): seed, row int64 [n] -> u float64 [n, 1]."""

@@ -13,7 +13,7 @@ Cumulatives by Fourier Series Methods", 1968; M. Rudemo 1982), with m_k the mean
 A sum of cosines may be negative; its positive part is taken, a share w = 1 / (n + 1) of the uniform law added, and the
 whole scaled to be a law again. That is done once, at the ends of 1,024 cells; between them the density is a straight
 line, so that what is served is a law by itself, its distribution function a parabola in each cell, with an inverse.
-As of the histogram (``models/histogram.py``), 1 / (n + 1) of all mass lies beyond either end, in an exponential tail.
+Beyond either end lies 1 / (n + 1) of all mass, in an exponential tail (``models/nets/tails.py``).
 
 The code is the probability integral transform u = F(x); a draw is F^-1 of a uniform. In double.
 
@@ -46,12 +46,12 @@ from models.base import GenerativeModel, register
 from models.nets.inversion import inside, invert_steps, open_uniform, uniform_log_prob
 from models.nets.lanes import full_lanes
 from models.nets.tabular import refuse_coarse_columns, why_not_continuous
+from models.nets.tails import ExponentialTails
 
 __all__ = ["OrthogonalSeries", "cosine_means", "leave_one_out_risks"]
 
 _CELLS = 1024
 _MOST_TERMS = 256  # a cosine has four cells or more to a half-wave
-_TAIL = 0.1
 
 
 @register("orthogonal-series")
@@ -71,8 +71,6 @@ class OrthogonalSeries(GenerativeModel):
     terms: Tensor
     heights: Tensor
     below: Tensor
-    tail: Tensor
-    scales: Tensor
 
     refusals: ClassVar[dict[Capability, str]] = {
         "classify": "one law describes all rows: it knows no labels that a row could have",
@@ -88,11 +86,11 @@ class OrthogonalSeries(GenerativeModel):
         if terms is not None and not 0 <= terms <= _MOST_TERMS:
             raise ValueError(f"terms: a series has 0 to {_MOST_TERMS} of them, not {terms}")
         self.wanted = terms
-        for name in ("start", "width", "terms", "tail"):
+        for name in ("start", "width", "terms"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
         self.register_buffer("heights", torch.zeros(_CELLS + 1, dtype=torch.float64))  # density at the cells' ends
         self.register_buffer("below", torch.zeros(_CELLS, dtype=torch.float64))  # F at each cell's lower end
-        self.register_buffer("scales", torch.zeros(2, dtype=torch.float64))
+        self.tails = ExponentialTails()
 
     @classmethod
     def accepts(cls, support: Support) -> str | None:
@@ -126,42 +124,32 @@ class OrthogonalSeries(GenerativeModel):
         y = torch.arange(_CELLS + 1, dtype=torch.float64) / _CELLS
         k = torch.arange(1, terms + 1, dtype=torch.float64)
         series = 1.0 + sqrt(2.0) * torch.cos(pi * y[:, None] * k) @ coefficients[:terms]
-        share = 1.0 / (n + 1.0)  # of the uniform law, and of the mass in either tail
+        width = (high - low) / _CELLS
+        self.tails.fit(rows, least=width)
+        share = float(self.tails.mass)  # of the uniform law too
         positive = series.clamp(min=0.0)
         heights = (1.0 - share) * positive / _areas(positive).sum() + share
         heights = (1.0 - 2.0 * share) * heights / _areas(heights).sum()
         areas = _areas(heights)
-        some = max(1, round(_TAIL * n))
-        # Not below a cell's width, as where the outermost rows are all equal.
-        excess = [float(rows[some] - rows[:some].mean()), float(rows[-some:].mean() - rows[-some - 1])]
-        width = (high - low) / _CELLS
         self.start.fill_(low)
         self.width.fill_(width)
         self.terms.fill_(terms)
-        self.tail.fill_(share)
         self.heights.copy_(heights / (high - low))
         self.below.copy_(share + areas.cumsum(dim=0) - areas)
-        self.scales.copy_(torch.tensor([max(scale, width) for scale in excess]))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), exact, in nats of the original units: x float64 [n, 1] -> float64 [n]."""
         left, right, at, share = self._place(x)
         first, slope = self._line(at)
         within = full_lanes(torch.log, (first + slope * share)[:, None])[:, 0]
-        lower = (self.tail / self.scales[0]).log() - left / self.scales[0]
-        upper = (self.tail / self.scales[1]).log() - right / self.scales[1]
-        return torch.where(left > 0.0, lower, torch.where(right > 0.0, upper, within))
+        return self.tails.log_density(left, right, within)
 
     def encode(self, x: Tensor) -> Tensor:
         """F(x): x float64 [n, 1] -> u float64 [n, 1]."""
         left, right, at, share = self._place(x)
         first, slope = self._line(at)
         within = self.below.index_select(0, at) + self.width * share * (first + 0.5 * slope * share)
-        lower, upper = (
-            self.tail * full_lanes(torch.exp, -beyond[:, None] / scale)[:, 0]
-            for beyond, scale in ((left, self.scales[0]), (right, self.scales[1]))
-        )
-        return torch.where(left > 0.0, lower, torch.where(right > 0.0, 1.0 - upper, within))[:, None]
+        return self.tails.distribution(left, right, within)[:, None]
 
     def decode(self, z: Tensor) -> Tensor:
         """F^-1(u); what lies outside (0, 1) counts as its ends: u float64 [n, 1] -> x float64 [n, 1]."""
@@ -172,13 +160,8 @@ class OrthogonalSeries(GenerativeModel):
         mass = ((u - self.below.index_select(0, at)) / self.width).relu()
         root = (first.square() + 2.0 * slope * mass).relu().sqrt()
         within = self.start + self.width * (at.double() + 2.0 * mass / (first + root))
-        lower, upper = (
-            scale * full_lanes(torch.log, (part / self.tail).clamp(max=1.0)[:, None])[:, 0]
-            for part, scale in ((u, self.scales[0]), (1.0 - u, self.scales[1]))
-        )
         end = self.start + self.width * _CELLS
-        x = torch.where(u < self.tail, self.start + lower, torch.where(1.0 - u < self.tail, end - upper, within))
-        return x[:, None]
+        return self.tails.quantile(u, self.start, end, within)[:, None]
 
     def latent(self, seed: Tensor, row: Tensor, *parameters: Tensor) -> Tensor:
         """Draw codes, uniforms on (0, 1): seed, row int64 [n] -> u float64 [n, 1]."""

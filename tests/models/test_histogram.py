@@ -65,7 +65,7 @@ def test_more_rows_have_narrower_bins_as_their_cube_root() -> None:
 
 def test_it_integrates_to_one_and_codes_are_its_integral() -> None:
     model = fitted(rows(300))
-    scale = float(model.scales.max())
+    scale = float(model.tails.scales.max())
     grid = torch.linspace(float(model.start) - 40 * scale, 40 * scale, 200_001, dtype=torch.float64)[:, None]
     mass = model.log_prob(grid).exp() * (grid[1, 0] - grid[0, 0])
     assert abs(float(mass.sum()) - 1.0) < 1e-4
@@ -77,7 +77,7 @@ def test_each_tail_has_the_mass_of_one_row_of_all_and_a_fresh_one() -> None:
     end = model.start + model.width * len(model.masses)
     u = model.encode(torch.stack([model.start, end])[:, None])[:, 0]
     assert np.allclose(u.numpy(), [1 / 301, 300 / 301], rtol=1e-12)
-    x = torch.stack([model.start - 2 * model.scales[0], end + 3 * model.scales[1]])[:, None]
+    x = torch.stack([model.start - 2 * model.tails.scales[0], end + 3 * model.tails.scales[1]])[:, None]
     assert np.allclose(model.encode(x)[:, 0].numpy(), [np.exp(-2) / 301, 1 - np.exp(-3) / 301], rtol=1e-12)
     assert torch.allclose(model.decode(model.encode(x)), x, rtol=1e-9)
     assert bool(model.log_prob(torch.tensor([[-1e9], [1e9]]).double()).isfinite().all())
