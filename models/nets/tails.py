@@ -1,8 +1,9 @@
 """Exponential tails of a law of one column, beyond the least and the largest of its training rows.
 
 A fresh row lies below all n others with probability 1 / (n + 1), and above them with the same: that much mass is in
-each tail, whose scale is the mean excess of the outermost tenth of the rows over where it begins. With them a density
-made of the rows that were seen is positive everywhere, and its distribution function a bijection of the line and (0, 1).
+each tail, whose scale is the mean excess of the outermost tenth of the rows over where it begins. With tails, a density
+made of the rows that were seen is positive everywhere, and its distribution function a bijection of the line and
+(0, 1).
 """
 
 from __future__ import annotations
