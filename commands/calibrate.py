@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,7 +14,10 @@ __all__ = ["calibrate"]
 def calibrate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, …/NAME/VERSION.")],
     rows: Annotated[
-        Path, typer.Argument(metavar="ROWS", help="Ordinary rows, not trained on: a csv, parquet or npy file.")
+        Path,
+        typer.Argument(
+            metavar="ROWS", help="Ordinary rows, not trained on: .npy, or a table as nonesuch score reads it."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of bundles.", show_default="the bundle's own")
@@ -22,6 +25,10 @@ def calibrate(
     ordinary: Annotated[
         str | None,
         typer.Option(help="Which rows count as ordinary, in words.", show_default="rows like those of the file"),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="A word for a missing value, beside NA, NaN, ? and the like; repeatable."),
     ] = None,
     contaminated: Annotated[
         float,
@@ -42,7 +49,8 @@ def calibrate(
     from contract.conformal import TIED, calibration_needed, smallest_p_value
     from contract.errors import BundleError, InputError
     from runtime.calibration import recalibrate
-    from runtime.row_files import RowFileError, read_rows_of
+    from scoring.row_files import read_rows_of
+    from scoring.rows import FileError, in_file
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -50,7 +58,7 @@ def calibrate(
     folder = bundle.resolve()
     try:
         support = open_bundle(folder).manifest.support
-        found = read_rows_of(rows, support)
+        found = read_rows_of(rows, support, missing=missing or ())
         if found.unused:
             say(f"columns that the bundle does not know: {', '.join(map(repr, found.unused))}")
         made = recalibrate(
@@ -62,9 +70,10 @@ def calibrate(
             contaminated=contaminated,
             say=say,
         )
-    except (BundleError, InputError, RowFileError, OSError) as error:
-        print(f"nonesuch calibrate: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+    except InputError as error:
+        _refuse(in_file(error, rows) if error.row is not None else str(error))
+    except (BundleError, FileError, OSError) as error:
+        _refuse(str(error))
     about = made.manifest.calibration
     assert about is not None
     print(f"{made.folder}: {about.n:,} calibration rows; digest {made.digest[:12]}…")
@@ -76,3 +85,8 @@ def calibrate(
         print(f"No alarm at alpha = 0.05 is possible: that takes {needed} ordinary rows.")
     if about.tied > TIED:
         print(f"{100 * about.tied:.0f} % of the rows tie with another one, which makes alarms rarer.")
+
+
+def _refuse(words: str) -> NoReturn:
+    print(f"nonesuch calibrate: {words}", file=sys.stderr)
+    raise typer.Exit(2) from None

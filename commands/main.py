@@ -37,7 +37,7 @@ _ALL = {
     "evaluate": Subcommand("Measure a bundle on the test fold of its recipe.", extra="training"),
     "score": Subcommand("Score a file of rows, or a Redis Stream of them, with a bundle.", extra="scoring"),
     "pack": Subcommand("Make a bundle of an ONNX file from anywhere."),
-    "calibrate": Subcommand("Calibrate a bundle's alarms with your own ordinary rows."),
+    "calibrate": Subcommand("Calibrate a bundle's alarms with your own ordinary rows.", extra="scoring"),
     "key": Subcommand("Make a key that lets somebody ask the service."),
     "lock": Subcommand("Pin the digests of a folder of bundles in its bundles.lock."),
 }

@@ -169,7 +169,8 @@ def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], 
     from contract.errors import InputError
     from scoring.files import score_file
     from scoring.progress import FileProgress
-    from scoring.sources import FileError, open_source
+    from scoring.rows import FileError, in_file
+    from scoring.sources import open_source
     from scoring.tables import TableScorer
     from service.allocator import share_one_heap
 
@@ -187,8 +188,7 @@ def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], 
         with FileProgress(file.name) as progress:
             report = score_file(source, table_scorer, out, promise=promise, progress=progress)
     except InputError as error:
-        where = f"{file}: " if error.row is not None else ""
-        _refuse(f"{where}{error}" + (" (rows are counted from 0)" if error.row is not None else ""))
+        _refuse(in_file(error, file) if error.row is not None else str(error))
     except (FileError, OSError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:

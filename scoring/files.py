@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from contract.errors import InputError
+from scoring.batches import columns_of
 from scoring.rows import ROW
-from scoring.sources import FileError, Piece, Source
-from scoring.tables import TableScorer, columns_read
+from scoring.sources import Piece, Source
+from scoring.tables import TableScorer
 
 __all__ = ["FileReport", "score_file"]
 
@@ -63,7 +63,8 @@ def score_file(
         InputError: a row cannot be scored; names it by its position in the file.
         OSError: the output cannot be written.
     """
-    columns, kept = _columns(source, table_scorer)
+    columns = columns_of(source, table_scorer.scorer.support, table_scorer.keep)
+    kept = source.types(table_scorer.keep)
     schema = table_scorer.schema(kept).with_metadata({"nonesuch": json.dumps(_about(table_scorer, promise))})
     report = FileReport()
     with _appearing(out) as draft, pyarrow.parquet.ParquetWriter(draft, schema) as writer:
@@ -79,25 +80,6 @@ def score_file(
         if gathered:
             writer.write_table(pyarrow.Table.from_batches(gathered, schema))
     return report
-
-
-def _columns(source: Source, table_scorer: TableScorer) -> tuple[list[str], dict[str, Any]]:
-    """What is read of the file, and the types of what is kept."""
-    for name in table_scorer.keep:
-        if name not in source.names:
-            there = ", ".join(map(repr, source.names))
-            raise FileError(f"{source.path}: no column {name!r} to keep; there are {there}")
-    support = table_scorer.scorer.support
-    apart = () if support.columns is not None else table_scorer.keep
-    try:
-        wanted = columns_read(support, [name for name in source.names if name not in apart])
-    except InputError as error:
-        raise FileError(f"{source.path}: {error}") from None
-    columns = list(dict.fromkeys([*wanted, *table_scorer.keep]))
-    for name in columns:
-        if source.names.count(name) > 1:
-            raise FileError(f"{source.path}: two columns are called {name!r}")
-    return columns, source.types(table_scorer.keep)
 
 
 def _answer(piece: Piece, table_scorer: TableScorer, kept: dict[str, Any], report: FileReport) -> Any:

@@ -7,6 +7,7 @@ its like are missing values, ``true`` and ``false`` are 1 and 0.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from contract.errors import InputError
 from contract.support import Column, Support
 from contract.words import TRUTHS, parse_number
 
-__all__ = ["ROW", "Errors", "located", "number_of", "refused", "rows_of_lists"]
+__all__ = ["ROW", "Errors", "FileError", "in_file", "located", "number_of", "refused", "rows_of_lists"]
 
 ROW = "row"
 """Where rows without column names are: a column of lists, or a field that holds a list as JSON."""
@@ -27,6 +28,10 @@ Errors = dict[int, InputError]
 """Why rows are none, by position."""
 
 _LONGEST_SHOWN = 40
+
+
+class FileError(Exception):
+    """A file that cannot be read as what it is called; the message names it."""
 
 
 def number_of(value: Any, column: Column, missing: Set[str]) -> float | None:
@@ -77,6 +82,11 @@ def refused(value: Any, column: Column, name: str, row: int | None = None) -> In
 def located(error: InputError, row: int | None) -> InputError:
     """The same error at another row, or at none."""
     return InputError(row=row, column=error.column, expected=error.expected, got=error.got)
+
+
+def in_file(error: InputError, path: Path) -> str:
+    """The error of a file's row, in words: rows are counted as the service's errors count them."""
+    return f"{path}: {error}" + (" (rows are counted from 0)" if error.row is not None else "")
 
 
 def rows_of_lists(support: Support, lists: Sequence[Any]) -> tuple[Array, Errors]:

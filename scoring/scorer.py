@@ -11,8 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.alarms import alarm_rule
 from contract.bundle import MANIFEST, list_versions, open_bundle
-from contract.conformal import Guarantee, alarm_rank, ranks, training_conditional_rank
+from contract.conformal import Guarantee, ranks
 from contract.errors import BundleError, InputError
 from contract.lock import read_lock
 from contract.manifest import Calibration, Manifest
@@ -86,8 +87,7 @@ class Scorer:
         self.program: Program = program
         self.calibration: Calibration = calibration
         self._calibration_scores = scores
-        rank_at = training_conditional_rank if guarantee == "training_conditional" else alarm_rank
-        self._alarm_rank = rank_at(calibration.ordinary, alpha)
+        self._rule = alarm_rule(calibration, alpha, guarantee)
         data = program.data_input
         assert data is not None
         self._data = data.name
@@ -140,7 +140,7 @@ class Scorer:
     @property
     def can_alarm(self) -> bool:
         """Whether so many calibration rows can reach alpha."""
-        return self._alarm_rank > 0
+        return self._rule.rank > 0
 
     @cached_property
     def statistics(self) -> dict[str, tuple[int, ...]]:
@@ -183,11 +183,11 @@ class Scorer:
         good = ~np.isnan(score)
         rank = ranks(self._calibration_scores, score[good])
         p_value = np.full(n, np.nan)
-        p_value[good] = np.minimum(rank / (self.calibration.ordinary + 1), 1.0)
-        is_anomaly = None
-        if self._alarm_rank:
+        p_value[good] = self._rule.p_values(rank)
+        is_anomaly, flagged = None, self._rule.flagged(rank)
+        if flagged is not None:
             is_anomaly = np.zeros(n, dtype=np.bool_)
-            is_anomaly[good] = np.less_equal(rank, self._alarm_rank)
+            is_anomaly[good] = flagged
         return Scores(score, p_value, is_anomaly, statistics, errors)
 
     def _runs(self, x: Array, errors: dict[int, InputError]) -> Iterator[tuple[int, dict[str, Array]]]:

@@ -16,18 +16,15 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from contract.errors import InputError
+from scoring.rows import FileError
 
-__all__ = ["CsvSource", "FileError", "ParquetSource", "Piece", "Source", "open_source"]
+__all__ = ["CsvSource", "ParquetSource", "Piece", "Source", "open_source"]
 
 _BLOCK_BYTES = 2**20  # Arrow reads some thirty of them ahead
 _PARQUET_NUMBERS = 2**18
 _PARQUET_BUFFER = 2**20
 _COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _CSV = (".csv", ".tsv", ".txt")
-
-
-class FileError(Exception):
-    """A file that cannot be read as what it is called; the message names it."""
 
 
 @dataclass(frozen=True)

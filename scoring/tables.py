@@ -14,41 +14,15 @@ import pyarrow
 from numpy.typing import NDArray
 
 from contract.errors import InputError
-from contract.support import Support
 from contract.words import MISSING
-from scoring.columns import column_numbers
-from scoring.rows import ROW, Errors, located, refused, rows_of_lists
+from scoring.batches import rows_of
+from scoring.rows import ROW, Errors, located
 from scoring.scorer import Scorer, Scores
 
-__all__ = ["OnError", "TableScorer", "columns_read"]
+__all__ = ["OnError", "TableScorer"]
 
 OnError = Literal["fail", "skip"]
 Array = NDArray[Any]
-
-
-def columns_read(support: Support, names: Sequence[str]) -> list[str]:
-    """Which columns of a table hold a model's rows, in the order of the row's numbers.
-
-    Columns by name; of a model whose columns have no names, the column ``row`` of lists, or all columns in order.
-
-    Raises:
-        InputError: a column is not there, or there are not as many as a row has numbers.
-    """
-    if support.columns is not None:
-        for column in support.columns:
-            if column.name not in names:
-                raise InputError(
-                    column=column.name, expected=column.expected, got=f"no such column, only {_listed(names)}"
-                )
-            if list(names).count(column.name) > 1:
-                raise InputError(column=column.name, expected="one column of that name", got="two")
-        return [column.name for column in support.columns]
-    if ROW in names:
-        return [ROW]
-    if len(names) != support.size:
-        expected = f"a column {ROW!r} of lists of {support.size} numbers, or {support.size} columns of numbers"
-        raise InputError(expected=expected, got=f"{len(names)} columns")
-    return list(names)
 
 
 class TableScorer:
@@ -122,34 +96,8 @@ class TableScorer:
         return self._answer(batch, place, scores), scores
 
     def rows(self, batch: Any) -> tuple[Array, Errors]:
-        """A batch's rows as the model takes them, [n, *shape], and why some are none, by position.
-
-        Raises:
-            InputError: a column is not there, or of a type that stands for no numbers.
-        """
-        support = self.scorer.support
-        # What is kept is no number of a row, unless it has the name of one.
-        apart = () if support.columns is not None else self.keep
-        names = columns_read(support, [name for name in batch.schema.names if name not in apart])
-        if support.columns is None and names == [ROW]:
-            return rows_of_lists(support, batch.column(ROW).to_pylist())
-        numbers = np.empty((batch.num_rows, support.size))
-        allowed = np.empty(numbers.shape, dtype=np.bool_)
-        for place, name in enumerate(names):
-            column = support.column_at(place)
-            numbers[:, place], allowed[:, place] = column_numbers(batch.column(name), column, name, self.missing)
-        errors: Errors = {}
-        for row in np.flatnonzero(~allowed.all(axis=1)).tolist():
-            place = int(np.argmin(allowed[row]))
-            value = batch.column(names[place])[row].as_py()
-            errors[row] = refused(value, support.column_at(place), names[place], row)
-        # What stands for a row that is none is looked at by nobody.
-        rows = np.zeros((batch.num_rows, *support.shape), dtype=support.dtype)
-        good = allowed.all(axis=1)
-        if good.all():
-            return support.read(numbers), errors
-        rows[good] = support.read(numbers[good])
-        return rows, errors
+        """A batch's rows as the model takes them, and why some are none, as ``scoring.batches.rows_of`` gives them."""
+        return rows_of(batch, self.scorer.support, self.missing, self.keep)
 
     def unscored(self, errors: Errors, kept: Mapping[str, Any]) -> Any:
         """The answer for rows of which there is nothing but the reason why they are none, by position in the table."""
@@ -203,8 +151,3 @@ def _spread(scores: Scores, good: Array, n: int, errors: Errors) -> Scores:
         {name: among(values, np.nan) for name, values in scores.statistics.items()},
         errors,
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:12]))
-    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "") if names else "none"

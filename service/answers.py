@@ -9,17 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.conformal import (
-    TIED,
-    Guarantee,
-    alarm_rank,
-    discoveries,
-    fewest_discoveries,
-    ranks,
-    rate_interval,
-    smallest_p_value,
-    training_conditional_rank,
-)
+from contract.alarms import AlarmRule, alarm_rule
+from contract.conformal import Guarantee, discoveries, fewest_discoveries, ranks, smallest_p_value
 from contract.errors import InputError
 from contract.manifest import Calibration
 from contract.programs import Program
@@ -163,17 +154,16 @@ def score_answer(model: LoadedModel, program: Program, outputs: Env, alarms: Ala
     assert about is not None
     score = answer_of(program, outputs, "score")
     rank = ranks(calibration, score)
-    rule = _rule(about, alarms.alpha, alarms.guarantee)
-    p_value = rank / rule.places
+    rule, said = _ruled(about, alarms.alpha, alarms.guarantee)
     body = {
         **answer_head(model),
         "alpha": alarms.alpha,
         "guarantee": alarms.guarantee,
         "score": score,
         "statistics": {part.name: outputs[part.name] for part in program.outputs if part.kind == "statistic"},
-        "p_value": np.minimum(p_value, 1.0) if about.contaminated else p_value,
-        "is_anomaly": np.less_equal(rank, rule.rank) if rule.rank else None,
-        **rule.said,
+        "p_value": rule.p_values(rank),
+        "is_anomaly": rule.flagged(rank),
+        **said,
     }
     if alarms.fdr is not None:
         fewest, promise = _discovered(about, len(rank), alarms.fdr)
@@ -186,37 +176,19 @@ def score_answer(model: LoadedModel, program: Program, outputs: Env, alarms: Ala
     return body
 
 
-class _Rule(NamedTuple):
-    """Which ranks alarm, and what an answer says of it, the same for all rows.
-
-    Attributes:
-        rank: the largest that alarms; 0 where none can.
-        places: what a rank is divided by, for a p-value.
-        said: members of the answer.
-    """
-
-    rank: int
-    places: int
-    said: dict[str, Any]
-
-
 @lru_cache(maxsize=1024)
-def _rule(about: Calibration, alpha: float, guarantee: Guarantee) -> _Rule:
-    rank_at = training_conditional_rank if guarantee == "training_conditional" else alarm_rank
-    k = rank_at(about.ordinary, alpha)
-    interval = rate_interval(about.n, k, about.contaminated)
-    if interval is not None and about.tied > TIED:
-        interval = 0.0, interval[1]
-    said = {
-        "largest_flagged_p_value": k / (about.ordinary + 1) if k else None,
+def _ruled(about: Calibration, alpha: float, guarantee: Guarantee) -> tuple[AlarmRule, dict[str, Any]]:
+    """Which ranks alarm, and what an answer says of its alarms, the same for all rows."""
+    rule = alarm_rule(about, alpha, guarantee)
+    return rule, {
+        "largest_flagged_p_value": rule.largest_flagged_p_value,
         "n_calibration": about.n,
         **({"n_contaminated": about.contaminated} if about.contaminated else {}),
         "ordinary_rows": about.rows,
         "smallest_p_value": smallest_p_value(about.ordinary),
-        "false_alarm_interval": interval,
-        "promise": promise_of_alarms(about, alpha, guarantee, k, interval),
+        "false_alarm_interval": rule.interval,
+        "promise": promise_of_alarms(about, alpha, guarantee, rule.rank, rule.interval),
     }
-    return _Rule(k, about.ordinary + 1, said)
 
 
 @lru_cache(maxsize=1024)

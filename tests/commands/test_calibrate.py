@@ -186,7 +186,9 @@ def test_what_cannot_be_calibrated_is_refused_in_a_sentence(former: Bundle, tmp_
     for share in (1.0, -0.1, "nan"):
         assert "a share from 0 to below 1" in refused(former.folder, rows, "--contaminated", share)
     bad = csv_file(tmp_path / "bad.csv", np.array([[1.0, 2.0], [np.nan, 1.0]]))
-    assert "bad.csv: line 3, column 'width': expected a finite number, got no value" in refused(former.folder, bad)
+    assert "bad.csv: row 1, column 'width': expected a finite number, got the string 'nan'" in refused(
+        former.folder, bad
+    )
     np.save(tmp_path / "far.npy", np.array([[0.0, 0.0], [1e300, -1e300]]))
     calibrated(former.folder, tmp_path / "far.npy", "-o", tmp_path / "far")  # an infinite score has a rank
     (former.folder.parent.parent / "bundles.lock").write_text(f"normal/1 {'0' * 64}\n")
@@ -201,14 +203,14 @@ def test_so_few_rows_that_nothing_can_alarm_are_remarked_upon(former: Bundle, tm
     assert "No alarm" not in told
 
 
-def test_it_needs_no_torch(former: Bundle, tmp_path: Path) -> None:
-    rows = csv_file(tmp_path / "mine.csv")
+def test_rows_in_an_array_need_neither_torch_nor_arrow(former: Bundle, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", MINE)
     program = (
         "import sys\n"
         "for name in ('torch', 'lightning', 'sklearn', 'scipy', 'pyarrow'):\n"
         "    sys.modules[name] = None\n"
         "from commands.main import main\n"
-        f"main(['calibrate', {str(former.folder)!r}, {str(rows)!r}])\n"
+        f"main(['calibrate', {str(former.folder)!r}, {str(tmp_path / 'mine.npy')!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,19 @@ __all__ = ["CONTRACT"]
 
 CONTRACT = [
     *mutants_of(
+        "contract/alarms.py",
+        "tests/contract/test_alarms.py",
+        an_alarm_needs_a_rank_below_k=("np.less_equal(rank, self.rank)", "np.less(rank, self.rank)"),
+        what_cannot_alarm_is_no_anomaly=("if self.rank else None\n\n\n", "\n\n\n"),
+        every_guarantee_is_marginal=(
+            'if guarantee == "training_conditional" else alarm_rank',
+            "if False else alarm_rank",
+        ),
+        p_values_forget_the_row_itself=("about.ordinary + 1, interval", "about.ordinary, interval"),
+        contaminated_rows_count_as_ordinary=("AlarmRule(k, about.ordinary + 1", "AlarmRule(k, about.n + 1"),
+        ties_leave_the_interval_alone=("if interval is not None and about.tied > TIED:", "if False:"),
+    ),
+    *mutants_of(
         "contract/conformal.py",
         "tests/contract/test_conformal.py",
         p_value_does_not_count_the_row_itself=(

@@ -20,14 +20,4 @@ RUNTIME = [
         ties_are_not_counted=("round(tied_share(scores), 4)", "0.0"),
         a_bundle_is_calibrated_whatever_its_pin=("verify(folder, pin)", "verify(folder)"),
     ),
-    *mutants_of(
-        "runtime/row_files.py",
-        "tests/runtime/test_row_files.py",
-        a_label_that_is_a_number_is_an_index=(
-            "return float(labels.index(spelt)) if spelt in labels else None",
-            "return number",
-        ),
-        a_line_that_is_too_short_is_read=("if len(record) != len(header):", "if False:"),
-        lines_are_counted_as_rows=("{lines[row + 1]}", "{row + 2}"),
-    ),
 ]

@@ -11,7 +11,6 @@ SCORING = [
         "scoring/scorer.py",
         "tests/scoring/test_scorer.py",
         a_row_that_does_not_converge_takes_its_run_along=("if stop - start == 1:", "if True:"),
-        p_values_forget_the_row_itself=("(self.calibration.ordinary + 1)", "self.calibration.ordinary"),
         a_pin_is_not_asked_for=(
             "verified(folder.absolute(), pin, provider)",
             "verified(folder.absolute(), None, provider)",
@@ -32,6 +31,13 @@ SCORING = [
             "if np.isfinite(array).sum() + words.null_count != len(array):",
             "if False:",
         ),
+    ),
+    *mutants_of(
+        "scoring/row_files.py",
+        "tests/scoring/test_row_files.py",
+        lines_that_are_no_rows_are_passed_over=(" | piece.broken", ""),
+        rows_are_counted_anew_in_each_piece=("{int(piece.positions[row]): error", "{row: error"),
+        words_for_a_missing_value_are_forgotten=("MISSING | set(missing)", "MISSING"),
     ),
     *mutants_of(
         "scoring/sources.py",

@@ -61,21 +61,10 @@ SERVICE = [
         "service/answers.py",
         "tests/service/test_answers.py",
         bits_per_dimension_are_nats=("-1.0 / (log(2.0) * support.size)", "-1.0 / support.size"),
-        an_alarm_needs_a_rank_below_k=("np.less_equal(rank, rule.rank)", "np.less(rank, rule.rank)"),
-        every_guarantee_is_marginal=(
-            'if guarantee == "training_conditional" else alarm_rank',
-            "if False else alarm_rank",
-        ),
         discoveries_are_made_at_alpha=(
             "discoveries(rank, about.ordinary, alarms.fdr)",
             "discoveries(rank, about.ordinary, alarms.alpha)",
         ),
-    ),
-    *mutants_of(
-        "service/answers.py",
-        "tests/commands/test_calibrate.py",
-        contaminated_rows_count_as_ordinary=("_Rule(k, about.ordinary + 1, said)", "_Rule(k, about.n + 1, said)"),
-        ties_leave_the_interval_alone=("if interval is not None and about.tied > TIED:", "if False:"),
     ),
     *mutants_of(
         "service/api/fast_json.py",

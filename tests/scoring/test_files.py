@@ -17,8 +17,9 @@ import pytest
 
 from contract.errors import InputError
 from scoring.files import FileReport, score_file
+from scoring.rows import FileError
 from scoring.scorer import Scorer
-from scoring.sources import FileError, open_source
+from scoring.sources import open_source
 from scoring.tables import TableScorer
 from tests.scoring.bundles import CATEGORIES
 

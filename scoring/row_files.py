@@ -1,0 +1,97 @@
+"""All rows of a file at once, for what needs them together: CSV and Parquet by column name, npy by position.
+
+CSV and Parquet are read as ``nonesuch score`` reads them. Columns that a bundle does not know are passed over and
+named, since a table for training has them too: keys, dates, labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import InputError
+from contract.support import Support
+from contract.words import MISSING
+from scoring.rows import FileError, located
+
+__all__ = ["RowFile", "read_rows_of"]
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """Rows and where they came from.
+
+    Attributes:
+        rows: [n, *shape] of the support's dtype.
+        sha256: of the file.
+        unused: columns of the file that the support lacks.
+    """
+
+    rows: NDArray[Any]
+    sha256: str
+    unused: tuple[str, ...] = ()
+
+
+def read_rows_of(path: Path, support: Support, *, missing: Collection[str] = ()) -> RowFile:
+    """The rows in a file: ``.npy``, or what ``nonesuch score`` reads.
+
+    Args:
+        path: the file.
+        support: of the rows.
+        missing: words for a missing value, beside the usual ones.
+
+    Raises:
+        InputError: a row holds what a column does not allow, or has not as many values as the others.
+        FileError: the file is damaged, lacks a column or has two of one name, or holds no rows.
+        OSError: there is no such file.
+        ModuleNotFoundError: PyArrow is not installed, which all but npy files need.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if path.suffix == ".npy":
+        found = RowFile(_array(path, support), digest)
+    else:
+        rows, unused = _table(path, support, {word.strip().lower() for word in missing})
+        found = RowFile(rows, digest, unused)
+    if not len(found.rows):
+        raise FileError(f"{path}: no rows")
+    return found
+
+
+def _array(path: Path, support: Support) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise FileError(f"{path}: cannot be read as npy: {' '.join(str(error).split())}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise FileError(f"{path}: expected an array of numbers")
+    try:
+        return support.read(array)
+    except InputError as error:
+        if error.row is None:
+            raise FileError(f"{path}: {error}") from None
+        raise
+
+
+def _table(path: Path, support: Support, missing: Collection[str]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    from scoring.batches import columns_of, rows_of  # with PyArrow
+    from scoring.sources import open_source
+
+    source = open_source(path)
+    columns = columns_of(source, support)
+    parts = []
+    for piece in source.pieces(columns):
+        rows, errors = rows_of(piece.batch, support, MISSING | set(missing))
+        wrong = {int(piece.positions[row]): error for row, error in errors.items()} | piece.broken
+        if wrong:
+            first = min(wrong)
+            raise located(wrong[first], first)
+        parts.append(rows)
+    unused = tuple(name for name in source.names if name not in columns)
+    return np.concatenate(parts) if parts else np.empty((0, *support.shape), support.dtype), unused
