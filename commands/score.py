@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 _FILE = "Scoring a file"
+_CLUSTER = "Scoring a file on a cluster"
 _STREAM = "Scoring a Redis Stream"
 
 
@@ -63,6 +64,23 @@ def score(
         typer.Option(help="Of a CSV file.", show_default="a comma; of .tsv a tab", rich_help_panel=_FILE),
     ] = None,
     encoding: Annotated[str, typer.Option(help="Of a CSV file.", rich_help_panel=_FILE)] = "utf-8",
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Share the file among the workers of a Ray cluster.", rich_help_panel=_CLUSTER)
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            envvar="RAY_ADDRESS",
+            help="Of a cluster that runs: HOST:PORT, auto, ray://HOST:PORT.",
+            show_default="one on this machine, for as long as it takes",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Workers that score.", show_default="its processors", rich_help_panel=_CLUSTER),
+    ] = None,
     stream: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Of the Redis: redis:// …, unix:// …", rich_help_panel=_STREAM),
@@ -105,6 +123,12 @@ def score(
 
         nonesuch score thyroid patients.csv -o scores.parquet --keep patient
 
+    With --ray, a cluster does this: one task reads the file and each worker scores pieces of it; the rows, their order
+    and every bit are those of a single process, whoever dies meanwhile. Workers find the file and the bundle under the
+    same paths, and have the same numeric profile.
+
+        nonesuch score thyroid /data/patients.parquet -o scores.parquet --ray --ray-address auto
+
     A Redis Stream, with --stream, is read as one consumer of a group, until Ctrl-C or SIGTERM. An entry holds a row in
     the field row, as a JSON list, or in a field for each column. Its answer holds id (the entry's), score, p_value,
     is_anomaly, model, version and digest, or id and error. Every entry is answered, whoever dies meanwhile.
@@ -121,7 +145,7 @@ def score(
         if file is None or out is None:
             _refuse("expected a FILE and -o OUT.parquet, or --stream URL with --from, --to and --group")
     else:
-        alone: dict[str, Any] = {"a FILE": file, "--out": out, "--keep": keep, "--delimiter": delimiter}
+        alone: dict[str, Any] = {"a FILE": file, "--out": out, "--keep": keep, "--delimiter": delimiter, "--ray": ray}
         given = [name for name, value in alone.items() if value]
         if given:
             _refuse(f"{given[0]} does not go with --stream")
@@ -130,6 +154,8 @@ def score(
             _refuse(f"--stream needs {', '.join(lacking)}")
         if source == target:
             _refuse("--from and --to are the same stream: it would answer its own answers")
+    if workers is not None and not ray:
+        _refuse("--workers goes with --ray")
     if delimiter is not None and len(delimiter.encode()) != 1:
         _refuse(f"--delimiter: expected one character, got {delimiter!r}")
     from contract.errors import BundleError, InputError
@@ -148,6 +174,7 @@ def score(
             out,
             {"delimiter": delimiter, "encoding": encoding},
             {"keep": keep or (), "on_error": on_error, "missing": missing or ()},
+            _Cluster(ray_address, workers) if ray else None,
         )
     else:
         _score_stream(
@@ -165,11 +192,20 @@ def score(
         )
 
 
-def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], scoring: dict[str, Any]) -> None:
+class _Cluster(NamedTuple):
+    """Where to score: an address, or None for this machine, and how many workers."""
+
+    address: str | None
+    workers: int | None
+
+
+def _score_file(
+    scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], scoring: dict[str, Any], cluster: _Cluster | None
+) -> None:
     from contract.errors import InputError
     from scoring.files import score_file
     from scoring.progress import FileProgress
-    from scoring.rows import FileError, in_file
+    from scoring.rows import ClusterError, FileError, in_file
     from scoring.sources import open_source
     from scoring.tables import TableScorer
     from service.allocator import share_one_heap
@@ -186,10 +222,29 @@ def _score_file(scorer: Scorer, file: Path, out: Path, reading: dict[str, Any], 
         table_scorer = TableScorer(scorer, **scoring)
         source = open_source(file, **reading)
         with FileProgress(file.name) as progress:
-            report = score_file(source, table_scorer, out, promise=promise, progress=progress)
+            if cluster is None:
+                report = score_file(source, table_scorer, out, promise=promise, progress=progress)
+            else:
+                try:
+                    from scoring.cluster import connected, score_file_on
+                except ModuleNotFoundError as error:
+                    if (error.name or "").partition(".")[0] != "ray":
+                        raise
+                    _refuse("--ray needs Ray, which is not installed here: pip install 'nonesuch[ray]'")
+                with connected(*cluster) as workers:
+                    report = score_file_on(
+                        source,
+                        reading,
+                        table_scorer,
+                        out,
+                        workers=workers,
+                        missing=scoring["missing"],
+                        promise=promise,
+                        progress=progress,
+                    )
     except InputError as error:
         _refuse(in_file(error, file) if error.row is not None else str(error))
-    except (FileError, OSError) as error:
+    except (ClusterError, FileError, OSError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:
         print("nonesuch score: interrupted; nothing was written", file=sys.stderr)

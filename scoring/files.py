@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import pyarrow
 import pyarrow.parquet
 
 from scoring.batches import columns_of
-from scoring.rows import ROW
+from scoring.rows import ROW, Errors
 from scoring.sources import Piece, Source
 from scoring.tables import TableScorer
 
-__all__ = ["FileReport", "score_file"]
+__all__ = ["Answered", "FileReport", "answer", "score_file", "write_answers"]
 
 _GROUP_ROWS = 2**17
 
@@ -37,6 +37,23 @@ class FileReport:
     rows: int = 0
     alarms: int = 0
     unscored: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answer for a piece of a file.
+
+    Attributes:
+        batch: as the output's schema says, in the order of the file.
+        share: of the file, how much has been read.
+        alarms: how many of the rows are flagged.
+        errors: why rows could not be scored, by position in the file.
+    """
+
+    batch: Any
+    share: float
+    alarms: int
+    errors: Errors
 
 
 def score_file(
@@ -65,38 +82,53 @@ def score_file(
     """
     columns = columns_of(source, table_scorer.scorer.support, table_scorer.keep)
     kept = source.types(table_scorer.keep)
-    schema = table_scorer.schema(kept).with_metadata({"nonesuch": json.dumps(_about(table_scorer, promise))})
-    report = FileReport()
-    with _appearing(out) as draft, pyarrow.parquet.ParquetWriter(draft, schema) as writer:
-        gathered: list[Any] = []
-        for piece in source.pieces(columns):
-            answer = _answer(piece, table_scorer, kept, report)
-            gathered.append(answer.replace_schema_metadata(schema.metadata))
-            if sum(batch.num_rows for batch in gathered) >= _GROUP_ROWS:
-                writer.write_table(pyarrow.Table.from_batches(gathered, schema))
-                gathered = []
-            if progress is not None:
-                progress(report, source.share)
-        if gathered:
-            writer.write_table(pyarrow.Table.from_batches(gathered, schema))
-    return report
+    answers = (answer(piece, table_scorer, kept, source.share) for piece in source.pieces(columns))
+    return write_answers(answers, table_scorer, kept, out, promise=promise, progress=progress)
 
 
-def _answer(piece: Piece, table_scorer: TableScorer, kept: dict[str, Any], report: FileReport) -> Any:
+def answer(piece: Piece, table_scorer: TableScorer, kept: Mapping[str, Any], share: float) -> Answered:
+    """The answer for a piece, its broken rows included; arguments and errors as for ``score_file``."""
     if piece.broken and table_scorer.on_error == "fail":
         first = min(piece.broken)
         before = int((piece.positions < first).sum())
         table_scorer(piece.batch.slice(0, before), piece.positions[:before])  # may name an earlier row
         raise piece.broken[first]
-    answer, scores = table_scorer(piece.batch, piece.positions)
-    report.rows += piece.batch.num_rows + len(piece.broken)
-    report.alarms += scores.alarms
-    report.unscored += len(scores.errors) + len(piece.broken)
-    if not piece.broken:
-        return answer
-    lost = table_scorer.unscored(piece.broken, kept)
-    both = pyarrow.Table.from_batches([answer, lost]).sort_by(ROW).combine_chunks()
-    return both.to_batches()[0]
+    batch, scores = table_scorer(piece.batch, piece.positions)
+    if piece.broken:
+        lost = table_scorer.unscored(piece.broken, kept)
+        both = pyarrow.Table.from_batches([batch, lost]).sort_by(ROW).combine_chunks()
+        batch = both.to_batches()[0]
+    errors = {int(piece.positions[row]): error for row, error in scores.errors.items()} | piece.broken
+    return Answered(batch, share, scores.alarms, errors)
+
+
+def write_answers(
+    answers: Iterable[Answered],
+    table_scorer: TableScorer,
+    kept: Mapping[str, Any],
+    out: Path,
+    *,
+    promise: str = "",
+    progress: Callable[[FileReport, float], None] | None = None,
+) -> FileReport:
+    """Write answers, in the order of the file, as ``score_file`` says; ``kept`` are the types of columns handed on."""
+    schema = table_scorer.schema(kept).with_metadata({"nonesuch": json.dumps(_about(table_scorer, promise))})
+    report = FileReport()
+    with _appearing(out) as draft, pyarrow.parquet.ParquetWriter(draft, schema) as writer:
+        gathered: list[Any] = []
+        for answered in answers:
+            gathered.append(answered.batch.replace_schema_metadata(schema.metadata))
+            report.rows += answered.batch.num_rows
+            report.alarms += answered.alarms
+            report.unscored += len(answered.errors)
+            if sum(batch.num_rows for batch in gathered) >= _GROUP_ROWS:
+                writer.write_table(pyarrow.Table.from_batches(gathered, schema))
+                gathered = []
+            if progress is not None:
+                progress(report, answered.share)
+        if gathered:
+            writer.write_table(pyarrow.Table.from_batches(gathered, schema))
+    return report
 
 
 def _about(table_scorer: TableScorer, promise: str) -> dict[str, Any]:

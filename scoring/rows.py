@@ -18,7 +18,7 @@ from contract.errors import InputError
 from contract.support import Column, Support
 from contract.words import TRUTHS, parse_number
 
-__all__ = ["ROW", "Errors", "FileError", "in_file", "located", "number_of", "refused", "rows_of_lists"]
+__all__ = ["ROW", "ClusterError", "Errors", "FileError", "in_file", "located", "number_of", "refused", "rows_of_lists"]
 
 ROW = "row"
 """Where rows without column names are: a column of lists, or a field that holds a list as JSON."""
@@ -32,6 +32,10 @@ _LONGEST_SHOWN = 40
 
 class FileError(Exception):
     """A file that cannot be read as what it is called; the message names it."""
+
+
+class ClusterError(Exception):
+    """A cluster that cannot be reached, or whose workers cannot do their work; the message says which and why."""
 
 
 def number_of(value: Any, column: Column, missing: Set[str]) -> float | None:

@@ -54,6 +54,12 @@ SCORING = [
         ),
     ),
     *mutants_of(
+        "scoring/cluster.py",
+        "tests/scoring/test_cluster.py::test_files_are_scored_as_by_one_process",
+        broken_lines_come_last=("yield table.sort_by(str(len(work.columns))) if why else table", "yield table"),
+        any_error_ends_it=("raise errors[min(errors)]", "raise errors[max(errors)]"),
+    ),
+    *mutants_of(
         "scoring/stream.py",
         "tests/scoring/test_stream.py",
         an_answer_is_written_whoever_has_answered=("if #redis.call('XPENDING'", "if true or #redis.call('XPENDING'"),
