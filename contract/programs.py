@@ -10,6 +10,7 @@ The step graph may also read ``t``, the row's step index (int64), and the column
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -21,6 +22,7 @@ __all__ = [
     "KNOWN",
     "NEXT",
     "DType",
+    "Direction",
     "Filling",
     "Output",
     "OutputError",
@@ -45,7 +47,8 @@ Source = Literal["data", "condition", "parameter", "schedule", "address"]
 OutputKind = Literal[
     "sample", "code", "exact", "lower_bound", "estimate", "unnormalised", "score", "statistic", "standard_error"
 ]
-Units = Literal["nats", "data", "code", "none"]
+Units = Literal["nats", "data", "code", "none", "bits"]
+Direction = Literal["both", "low", "high"]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 Shape = tuple[Annotated[int, Field(ge=1)], ...]
 
@@ -158,7 +161,7 @@ class OutputError(Part):
 class Output(Part):
     """A per-row answer: array [n, *shape]."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"error", "vocabulary", "prior"})
+    later: ClassVar[frozenset[str]] = frozenset({"error", "vocabulary", "prior", "direction"})
 
     name: Name
     dtype: DType
@@ -173,9 +176,16 @@ class Output(Part):
     prior: tuple[float, ...] | None = Field(
         default=None, description="Of a law of labels given a row: the probability of each label before it is seen."
     )
+    direction: Direction | None = Field(
+        default=None,
+        description="Of a statistic: in which direction rows are strange. low and high: the score is monotone in the "
+        "statistic; both: strange is what is rare, on either side. Absent where the law of the score says it in words.",
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
+        if self.direction is not None and self.kind != "statistic":
+            raise ValueError(f"{self.name!r}: a direction belongs to a statistic, not to a {self.kind}")
         labels = self.vocabulary
         if labels is not None and (len(set(labels)) != len(labels) or self.shape != (len(labels),)):
             raise ValueError(f"{self.name!r}: a vocabulary is a list of different labels, one for each number")
@@ -258,10 +268,22 @@ class Program(Part):
         return next((part for part in self.inputs if part.source == "data"), None)
 
 
-def score_program(log_prob: Program) -> Program:
-    """The program of anomaly scores: the graphs of /log_prob, so that rows of both share batches, then the law."""
-    statistic = log_prob.outputs[0].model_copy(update={"kind": "statistic", "error": None})
+def score_program(
+    log_prob: Program | None, statistics: Sequence[Output] | None = None, *, inputs: Sequence[ProgramInput] = ()
+) -> Program:
+    """The program of anomaly scores: the graphs of /log_prob, so that rows of both share batches, then ``score``.
+
+    Args:
+        log_prob: the program of /log_prob; None where no statistic needs it: the score is then one run of one graph.
+        statistics: the outputs that enter the score, of which the graph ``score`` gives all but log_prob; None for
+            log_prob alone.
+        inputs: what ``score`` takes where there is no log_prob: the row, and its conditions.
+    """
     score = Output(name="score", dtype="float64", kind="score", units="nats", description="larger means stranger")
+    if log_prob is None:
+        return Program(step="score", inputs=tuple(inputs), outputs=(score, *(statistics or ())))
+    own = log_prob.outputs[0].model_copy(update={"kind": "statistic", "error": None})
+    taken = (own,) if statistics is None else tuple(statistics)
     return Program(
         init=log_prob.init,
         step=log_prob.step,
@@ -269,5 +291,5 @@ def score_program(log_prob: Program) -> Program:
         inputs=log_prob.inputs,
         state=log_prob.state or (State(name="log_prob", dtype="float64"),),
         steps=log_prob.steps,
-        outputs=(score, statistic, *(part for part in log_prob.outputs if part.kind == "standard_error")),
+        outputs=(score, *taken, *(part for part in log_prob.outputs if part.kind == "standard_error")),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from contract.bundle import CALIBRATION, CARD, GOLDENS, Bundle, list_versions, write_arrays, write_bundle
 from contract.capabilities import CAPABILITIES, UNASKED
@@ -29,11 +30,11 @@ from training.loop import FitReport
 from training.onnx_files import WEIGHTS
 from training.parity import Verified, graph_file
 from training.recipe import Recipe
+from training.statistics.score import AnomalyScore
 
-__all__ = ["Parts", "draft_bundle", "next_version", "provenance_of", "ship"]
+__all__ = ["Parts", "draft_bundle", "keeps_rows", "next_version", "provenance_of", "ship"]
 
 _TOOLS = ("lightning", "numpy", "onnx", "onnxruntime", "onnxscript", "scikit-learn", "torch")
-_STATISTIC = "log_prob"
 
 Array = NDArray[Any]
 
@@ -64,19 +65,39 @@ class Parts:
 
 
 def provenance_of(
-    recipe_text: str, model: GenerativeModel, data: Dataset, folds: Folds, fit: FitReport | None = None
+    recipe_text: str,
+    model: GenerativeModel,
+    data: Dataset,
+    folds: Folds,
+    fit: FitReport | None = None,
+    *,
+    keeps_rows: bool = False,
 ) -> Provenance:
-    """Where a bundle comes from; without the fit's report, how long it took is not said."""
+    """Where a bundle comes from; without the fit's report, how long it took is not said.
+
+    Args:
+        recipe_text: the recipe.
+        model: the fitted model.
+        data: the data.
+        folds: the folds.
+        fit: how the fit went.
+        keeps_rows: whether training rows are in the graph ``score``.
+    """
     return Provenance(
         recipe=recipe_text,
         data="; ".join([data.description, *(f"column {name!r} {why}" for name, why in data.left_out.items())]),
         data_sha256=data.sha256,
         folds=folds.provenance(),
         commit=_commit(),
-        contains_training_rows=model.contains_training_rows,
+        contains_training_rows=model.contains_training_rows or keeps_rows,
         training_seconds=round(fit.seconds, 3) if fit is not None else None,
         hardware=fit.hardware if fit is not None else None,
     )
+
+
+def keeps_rows(law: nn.Module | None) -> bool:
+    """Whether training rows are in the graph of the scores."""
+    return isinstance(law, AnomalyScore) and law.statistics.keeps_rows
 
 
 def next_version(root: Path, name: str) -> int:
@@ -151,8 +172,9 @@ def _manifest(parts: Parts, version: int, metrics: tuple[Metric, ...], scores: A
     if scores is not None:
         assert recipe.anomaly is not None
         assert parts.law is not None
+        statistics = tuple(part.name for part in has["score"].outputs if part.kind == "statistic")
         calibration = Calibration(
-            file=CALIBRATION, n=len(scores), statistics=(_STATISTIC,), law=parts.law, rows=recipe.anomaly.rows
+            file=CALIBRATION, n=len(scores), statistics=statistics, law=parts.law, rows=recipe.anomaly.rows
         )
     return {
         "name": recipe.name,

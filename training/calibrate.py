@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from models.base import GenerativeModel
 from runtime.model import LoadedModel
@@ -25,8 +25,19 @@ from training.law import DirectionLaw, KernelLaw
 from training.loop import fit_model
 from training.progress import Reporter
 from training.recipe import Recipe, build_model
+from training.statistics.fitting import fit_statistics, no_conditions
+from training.statistics.law import JointLaw
+from training.statistics.score import AnomalyScore, Statistics
 
-__all__ = ["calibration_scores", "cross_fitted_statistics", "fit_law", "law_rows", "statistics"]
+__all__ = [
+    "all_statistics",
+    "calibration_scores",
+    "cross_fitted_statistics",
+    "fit_law",
+    "law_rows",
+    "scores_in_torch",
+    "statistics",
+]
 
 _BATCH = 1000
 
@@ -45,6 +56,8 @@ def fit_law(model: GenerativeModel, recipe: Recipe, folds: Folds, folder: Path, 
         DataError: the statistics do not vary, or are not finite.
     """
     assert recipe.anomaly is not None
+    if recipe.anomaly.statistics is not None:
+        return _fit_score(model, recipe, folds, folder, reporter)
     if recipe.anomaly.direction == "low":
         return DirectionLaw()
     if folds.reference is not None:
@@ -59,7 +72,7 @@ def fit_law(model: GenerativeModel, recipe: Recipe, folds: Folds, folder: Path, 
 
 def law_rows(recipe: Recipe, folds: Folds) -> str | None:
     """Which rows the law was fitted on, in words; None for a declared direction, which is not fitted."""
-    if recipe.anomaly is None or recipe.anomaly.direction == "low":
+    if recipe.anomaly is None or (recipe.anomaly.statistics is None and recipe.anomaly.direction == "low"):
         return None
     if folds.reference is not None:
         return f"the {len(folds.reference)} rows of the reference fold"
@@ -82,26 +95,100 @@ def cross_fitted_statistics(
     A row's log-probability under a model that was fitted with it is higher than a fresh row's would be.
     """
     values = []
-    labels = next((part.vocabulary for part in model.conditions), None)
     for part, (kept, held_out) in enumerate(cross_fit_parts(folds.fitted, recipe.folds), start=1):
-        train, validation = kept, None
-        if recipe.training is not None:
-            train, validation = carve(kept, recipe.folds)
-        torch.manual_seed(recipe.seed + part)
-        other = build_model(recipe, model.support, labels)
-        label = f"cross-fit {part}"
-        fit_model(
-            other,
-            recipe.training,
-            train,
-            validation,
-            seed=recipe.seed + part,
-            folder=folder / f"cross-fit-{part}",
-            reporter=reporter,
-            label=label,
-        )
+        other = _another(model, recipe, kept, part, folder / f"cross-fit-{part}", f"cross-fit {part}", reporter)
         values.append(statistics(other, held_out))
     return np.concatenate(values)
+
+
+def scores_in_torch(model: GenerativeModel, law: nn.Module, fold: Fold) -> NDArray[np.float64]:
+    """Scores in torch: n rows -> float64 [n]."""
+    with torch.no_grad():
+        if isinstance(law, AnomalyScore):
+            found = all_statistics(model, law.statistics, fold)
+            scores: Tensor = law.law([torch.from_numpy(found[name]) for name in law.statistics.names])
+        else:
+            scores = law(torch.from_numpy(statistics(model, fold)))
+    values: NDArray[np.float64] = scores.numpy()
+    return values
+
+
+@torch.no_grad()
+def all_statistics(model: GenerativeModel, listed: Statistics, fold: Fold) -> dict[str, NDArray[np.float64]]:
+    """Every statistic in torch, by name: n rows -> float64 [n]; conditions are as where nobody gives one."""
+    parts = []
+    for start in range(0, len(fold), _BATCH):
+        rows = fold.rows[start : start + _BATCH]
+        log_prob = None
+        if listed.reads_log_prob:
+            log_prob = torch.from_numpy(answers_in_torch(model, "log_prob", {"x": rows})["log_prob"])
+        given = [value.expand(len(rows)) for value in no_conditions(model)]
+        parts.append(listed(torch.from_numpy(rows), log_prob, *given))
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in listed.names}
+
+
+def _fit_score(model: GenerativeModel, recipe: Recipe, folds: Folds, folder: Path, reporter: Reporter) -> AnomalyScore:
+    """The statistics that a recipe lists, and their law on the reference fold, or cross-fitted."""
+    assert recipe.anomaly is not None
+    listed = _fit_statistics(model, recipe, folds.fitted, 0, folder / "background", reporter)
+    if folds.reference is not None:
+        values = all_statistics(model, listed, folds.reference)
+    else:
+        parts = []
+        for part, (kept, held_out) in enumerate(cross_fit_parts(folds.fitted, recipe.folds), start=1):
+            place, label = folder / f"cross-fit-{part}", f"cross-fit {part}"
+            other = model
+            if listed.looks_at_model:
+                other = _another(model, recipe, kept, part, place, label, reporter)
+            found = _fit_statistics(other, recipe, kept, part, place / "background", reporter, listed)
+            parts.append(all_statistics(other, found, held_out))
+        values = {name: np.concatenate([part[name] for part in parts]) for name in listed.names}
+    try:
+        law = JointLaw({name: torch.from_numpy(found) for name, found in values.items()}, recipe.anomaly.directions)
+    except ValueError as error:
+        raise DataError(f"{recipe.name}: anomaly: {error}") from None
+    return AnomalyScore(listed, law, model.support, model.conditions)
+
+
+def _fit_statistics(
+    model: GenerativeModel,
+    recipe: Recipe,
+    fold: Fold,
+    part: int,
+    folder: Path,
+    reporter: Reporter,
+    former: Statistics | None = None,
+) -> Statistics:
+    assert recipe.anomaly is not None
+
+    def background(noisy: Fold) -> GenerativeModel:
+        label = "background" if not part else f"background, cross-fit {part}"
+        return _another(model, recipe, noisy, part, folder, label, reporter)
+
+    seed = recipe.seed + part
+    return fit_statistics(recipe.anomaly, model, fold, seed=seed, background=background, former=former)
+
+
+def _another(
+    model: GenerativeModel, recipe: Recipe, fold: Fold, part: int, folder: Path, label: str, reporter: Reporter
+) -> GenerativeModel:
+    """A model of the same family, fitted to other rows."""
+    train, validation = fold, None
+    if recipe.training is not None:
+        train, validation = carve(fold, recipe.folds)
+    torch.manual_seed(recipe.seed + part)
+    other = build_model(recipe, model.support, next((part.vocabulary for part in model.conditions), None))
+    fit_model(
+        other,
+        recipe.training,
+        train,
+        validation,
+        seed=recipe.seed + part,
+        folder=folder,
+        reporter=reporter,
+        label=label,
+    )
+    return other
 
 
 def calibration_scores(model: LoadedModel, fold: Fold) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ from contract.randomness import KEY
 from models.base import GenerativeModel
 from training.graphs import GraphModule, model_graphs, model_programs, score_graph
 from training.onnx_files import WEIGHTS, clean, pack, to_bytes
+from training.statistics.score import AnomalyScore
 
 __all__ = ["OPSET", "WEIGHTS", "ExportError", "Exported", "export_graph", "export_model", "export_score"]
 
@@ -78,19 +79,22 @@ def export_score(law: nn.Module, exported: Exported) -> Exported:
     The law's tensors stay inside its graph, so that a new calibration changes no other file, and moves no sample.
 
     Args:
-        law: log_prob float64 [n] -> score float64 [n], larger means stranger.
-        exported: an export with a log_prob.
+        law: log_prob float64 [n] -> score float64 [n], larger means stranger; or statistics with their law.
+        exported: an export, with a log_prob where it is read.
 
     Raises:
         ExportError: there is no log_prob, or the law cannot be exported.
     """
-    if "log_prob" not in exported.programs:
+    log_prob = exported.programs.get("log_prob")
+    listed = law if isinstance(law, AnomalyScore) else None
+    if log_prob is None and (listed is None or listed.statistics.reads_log_prob):
         raise ExportError("score: the model has no log_prob to make a statistic of")
     graph = to_bytes(export_graph("score", score_graph(law.eval())))
+    program = score_program(log_prob) if listed is None else listed.program(log_prob)
     return replace(
         exported,
         graphs={**exported.graphs, "score": graph},
-        programs={**exported.programs, "score": score_program(exported.programs["log_prob"])},
+        programs={**exported.programs, "score": program},
     )
 
 

@@ -63,16 +63,18 @@ class Folds:
         return {name: {"n": len(fold), "sha256": _fold_digest(fold.rows)} for name, fold in self.named().items()}
 
 
-def fold_sizes(n: int, plan: FoldPlan, *, official_test: bool, calibrated: bool) -> dict[str, int]:
+def fold_sizes(
+    n: int, plan: FoldPlan, *, official_test: bool, calibrated: bool, referenced: bool = True
+) -> dict[str, int]:
     """How many of n rows go to test, calibration and reference; the rest train.
 
     n_cal = min(2000, max(99, n/4)), at most n/2: 99 is the least that reaches p = 0.01. The reference fold is as
-    large as the calibration fold, from 400 rows on.
+    large as the calibration fold, from 400 rows on, where one is wanted.
     """
     sizes = {"test": 0 if official_test else max(1, round(plan.test * n))}
     if calibrated:
         sizes["calibration"] = min(2000, max(99, n // 4), n // 2)
-        if n >= _WITH_REFERENCE:
+        if referenced and n >= _WITH_REFERENCE:
             sizes["reference"] = sizes["calibration"]
     return sizes
 
@@ -135,13 +137,14 @@ def cross_fit_parts(fold: Fold, plan: FoldPlan, parts: int = CROSS_FITS) -> list
     ]
 
 
-def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bool) -> Folds:
+def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bool, referenced: bool = True) -> Folds:
     """Split a data set.
 
     Args:
         data: the data; an official test split stays the test fold, and other rows that equal one of it are dropped.
         plan: sizes and key.
         calibrated: whether calibration (and reference) rows are needed.
+        referenced: whether the anomaly law has a fold of its own where there are rows enough.
         validated: whether early stopping needs a validation fold.
 
     Raises:
@@ -151,7 +154,7 @@ def make_folds(data: Dataset, plan: FoldPlan, *, calibrated: bool, validated: bo
     if test is not None and plan.repeats == "together":
         rows = rows[~np.isin(row_hashes(rows.rows, plan.key), row_hashes(test.rows, plan.key))]
     hashes = _hashes(rows, plan, 0)
-    sizes = fold_sizes(len(rows), plan, official_test=test is not None, calibrated=calibrated)
+    sizes = fold_sizes(len(rows), plan, official_test=test is not None, calibrated=calibrated, referenced=referenced)
     dealt = assign(hashes, sizes, "train")
     empty = [name for name, positions in dealt.items() if not len(positions) and sizes.get(name) != 0]
     if empty:

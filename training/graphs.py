@@ -32,6 +32,7 @@ from models.protocols import (
     HasTrace,
 )
 from runtime.rows import Rows
+from training.statistics.score import AnomalyScore
 
 __all__ = ["GraphModule", "answers_in_torch", "model_graphs", "model_programs", "score_graph"]
 
@@ -288,7 +289,9 @@ def answers_in_torch(
 
 
 def score_graph(law: nn.Module) -> GraphModule:
-    """The graph of the law of the anomaly statistic: log_prob float64 [n] -> score float64 [n]."""
+    """The graph of the anomaly score: of the law of log_prob alone, float64 [n] -> [n], or of statistics and law."""
+    if isinstance(law, AnomalyScore):
+        return GraphModule(law, "forward", law.ports, law.names)
     return GraphModule(law, "forward", [State(name="log_prob", dtype="float64")], ["score"])
 
 

@@ -16,6 +16,8 @@ from models.base import GenerativeModel, capabilities, family
 from models.protocols import HasFit, HasLosses
 from training.errors import RecipeError
 from training.sections import Data, Part
+from training.statistics.refusals import why_not_of_family, why_not_of_model
+from training.statistics.sections import Anomaly
 
 __all__ = [
     "Anomaly",
@@ -76,17 +78,6 @@ class FoldPlan(Part):
         default="together",
         description="together: equal rows share a fold, so that no test row was trained on; apart: they are dealt one "
         "by one, for laws over so few states that a repeat is a draw like any other.",
-    )
-
-
-class Anomaly(Part):
-    """How a row is scored as strange."""
-
-    rows: Annotated[str, Field(min_length=1, description="Which rows count as ordinary, in words: 'benign tumours'.")]
-    direction: Literal["law", "low"] = Field(
-        default="law",
-        description="law: strange is what is rare under the law of the log-probability, on either side; "
-        "low: strange is a low log-probability alone.",
     )
 
 
@@ -227,8 +218,12 @@ def family_of(recipe: Recipe) -> type[GenerativeModel]:
         raise RecipeError(f"{recipe.name}: condition: {recipe.family} cannot be conditional on a label")
     if "labels" in recipe.model:
         raise RecipeError(f"{recipe.name}: model: labels come from the data; say `condition: label` in place of them")
-    if recipe.anomaly is not None and "log_prob" not in capabilities(cls):
+    if recipe.anomaly is not None and recipe.anomaly.statistics is None and "log_prob" not in capabilities(cls):
         raise RecipeError(f"{recipe.name}: anomaly: {recipe.family} has no log-probability to score by")
+    for section in recipe.anomaly.statistics or () if recipe.anomaly is not None else ():
+        reason = why_not_of_family(section, cls)
+        if reason is not None:
+            raise RecipeError(f"{recipe.name}: anomaly: {recipe.family} has no {section.name}: {reason}")
     return cls
 
 
@@ -251,11 +246,16 @@ def build_model(recipe: Recipe, support: Support, labels: Sequence[str] | None =
         raise RecipeError(f"{recipe.name}: training: mirror: only pictures have a left and a right")
     try:
         given = {} if recipe.condition is None else {"labels": tuple(labels or ())}
-        return cls(support, **_hyper_parameters(cls, recipe.model), **given)
+        model = cls(support, **_hyper_parameters(cls, recipe.model), **given)
     except ValidationError as error:
         raise RecipeError(f"{recipe.name}: model: {_first(error)}") from None
     except ValueError as error:
         raise RecipeError(f"{recipe.name}: model: {error}") from None
+    for section in recipe.anomaly.statistics or () if recipe.anomaly is not None else ():
+        reason = why_not_of_model(section, model)
+        if reason is not None:
+            raise RecipeError(f"{recipe.name}: anomaly: there is no {section.name} here: {reason}")
+    return model
 
 
 def _hyper_parameters(cls: type[GenerativeModel], given: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from contract.digest import sha256
 from models.base import GenerativeModel
 from runtime.goldens import make_goldens
 from training import processes
-from training.bundling import Parts, draft_bundle, provenance_of, ship
-from training.calibrate import calibration_scores, fit_law, law_rows, statistics
+from training.bundling import Parts, draft_bundle, keeps_rows, provenance_of, ship
+from training.calibrate import calibration_scores, fit_law, law_rows, scores_in_torch
 from training.checkpoints import write_whole
 from training.data import Dataset, load_data
 from training.errors import TrainingInputError
@@ -58,7 +58,13 @@ def prepare_data(recipe: Recipe, root: Path) -> tuple[Dataset, Folds]:
         TrainingInputError: a file is missing or damaged, or there are too few rows.
     """
     data = load_data(recipe, root)
-    folds = make_folds(data, recipe.folds, calibrated=recipe.anomaly is not None, validated=recipe.training is not None)
+    folds = make_folds(
+        data,
+        recipe.folds,
+        calibrated=recipe.anomaly is not None,
+        validated=recipe.training is not None,
+        referenced=recipe.anomaly is None or recipe.anomaly.reference == "fold",
+    )
     return data, folds
 
 
@@ -101,8 +107,7 @@ def train(
     if law is not None:
         assert folds.calibration is not None
         exported = export_score(law, exported)
-        with torch.no_grad():
-            provisional = law(torch.from_numpy(statistics(model, folds.calibration))).numpy()
+        provisional = scores_in_torch(model, law, folds.calibration)
     reporter.line("export: verified against torch, and a row alone against a row in a batch")
     parts = Parts(
         recipe=recipe,
@@ -112,7 +117,7 @@ def train(
         verified=verify_export(model, exported, folds.test.rows[:64], law=law),
         law=str(law.words) if law is not None else None,
         law_rows=law_rows(recipe, folds),
-        provenance=provenance_of(text, model, data, folds, fit),
+        provenance=provenance_of(text, model, data, folds, fit, keeps_rows=keeps_rows(law)),
     )
     draft = draft_bundle(parts, run / "draft", provisional)
     scores = None
@@ -165,7 +170,8 @@ def _fit(
         reporter.line(f"  epoch {fit.best_epoch} of {fit.epochs} kept, validation {fit.validation:.4f}{skipped}")
     if recipe.anomaly is None:
         return fit, None
-    reporter.line("law: of the log-probability of ordinary rows")
+    listed = ", ".join(recipe.anomaly.directions) or "the log-probability"
+    reporter.line(f"law: of {listed} of ordinary rows")
     return fit, fit_law(model, recipe, folds, run, reporter)
 
 
