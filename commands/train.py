@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -37,6 +37,14 @@ def train(
     ] = None,
     drop: Annotated[list[str] | None, typer.Option(help="Of a table: a column to leave out; may be repeated.")] = None,
     name: Annotated[str | None, typer.Option(help="Of a table: the bundle's name.", show_default="the file's")] = None,
+    purpose: Annotated[
+        Literal["density", "anomaly"],
+        typer.Option(
+            "--for",
+            help="Of a table: what its recipe is tuned for: log-probabilities and draws, or anomaly scores, whose "
+            "statistics take seconds to fit.",
+        ),
+    ] = "density",
     recipe_only: Annotated[
         bool, typer.Option("--recipe-only", help="Of a table: write the recipe and stop, to look at it first.")
     ] = False,
@@ -60,12 +68,13 @@ def train(
 
     reporter = Reporter()
     options = {"label": label, "ordinary": ordinary, "drop": drop, "name": name, "recipe-only": recipe_only}
+    options["for"] = purpose != "density"
     helpers = others.Helpers()
     try:
         if recipe.name.lower().endswith(ENDINGS):
             if others.expected() > 1:
                 raise RecipeError(f"{recipe}: several processes train a recipe; write one first with --recipe-only")
-            recipe, data = _drafted(recipe, data, label, ordinary, drop or [], name, reporter)
+            recipe, data = _drafted(recipe, data, label, ordinary, drop or [], name, purpose, reporter)
             if recipe_only:
                 return
         elif given := [option for option, value in options.items() if value]:
@@ -108,12 +117,13 @@ def _drafted(
     ordinary: str | None,
     drop: list[str],
     name: str | None,
+    purpose: Literal["density", "anomaly"],
     reporter: Reporter,
 ) -> tuple[Path, Path]:
     """Write a recipe for a table, and show it: the recipe and its data folder."""
     from training.draft import draft_recipe, findings_table, write_draft
 
-    draft = draft_recipe(table, data_root=data, label=label, ordinary=ordinary, drop=drop, name=name)
+    draft = draft_recipe(table, data_root=data, label=label, ordinary=ordinary, drop=drop, name=name, purpose=purpose)
     path, remark = write_draft(draft, Path())
     reporter.console.print(findings_table(draft))
     reporter.line(f"family: {draft.family}")

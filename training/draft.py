@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from contract.support import Column, Support
+from models.base import family as family_called
+from models.protocols import HasLosses
 from training.data.columns import Finding, label_codes
 from training.data.tables import RawTable, findings_of, read_table, tabulate
+from training.draft_anomaly import anomaly_section, choose_model, taken_for_numbers
 from training.errors import DataError, RecipeError
 from training.recipe import parse_recipe
 from training.sections import CsvData, ParquetData
@@ -65,6 +68,7 @@ def draft_recipe(
     ordinary: str | None = None,
     drop: Sequence[str] = (),
     name: str | None = None,
+    purpose: Literal["density", "anomaly"] = "density",
 ) -> Draft:
     """Inspect a CSV or Parquet file and write a recipe for it.
 
@@ -75,6 +79,7 @@ def draft_recipe(
         ordinary: which label the rows to model have.
         drop: columns to leave out.
         name: of the bundle; the file's name if absent.
+        purpose: what it is tuned for: log-probabilities and draws, or anomaly scores.
 
     Raises:
         TrainingInputError: the file is missing or damaged, has too few rows, or lacks a column or label.
@@ -98,10 +103,28 @@ def draft_recipe(
     if mask.sum() < _FEWEST_ROWS:
         raise DataError(f"{path}: {mask.sum()} rows to model; at least {_FEWEST_ROWS} are needed to train and measure")
     findings = findings_of(raw, {}, drop, label, mask)
+    if purpose == "anomaly":
+        findings = taken_for_numbers(raw, findings)
     rows, support = tabulate(raw, findings)
     rows = rows[mask]
-    family, why = choose_family(support, rows)
-    text = _text(raw, spec, findings, name=name, label=label, ordinary=ordinary, drop=drop, family=family, n=len(rows))
+    if purpose == "anomaly":
+        family, model, why = choose_model(support, rows)
+    else:
+        family, why = choose_family(support, rows)
+        model = _MODELS[family]
+    text = _text(
+        raw,
+        spec,
+        findings,
+        name=name,
+        label=label,
+        ordinary=ordinary,
+        drop=drop,
+        family=family,
+        model=model,
+        n=len(rows),
+        purpose=purpose,
+    )
     parse_recipe(text, f"the recipe drafted for {path}")
     return Draft(name, text, tuple(findings), f"{family}: {why}", raw.n, root)
 
@@ -236,7 +259,9 @@ def _text(
     ordinary: str | None,
     drop: Sequence[str],
     family: str,
+    model: dict[str, Any],
     n: int,
+    purpose: Literal["density", "anomaly"],
 ) -> str:
     kept = [finding.column for finding in findings if finding.column is not None]
     rows = f"rows of {raw.path.name}" + (f" whose {label} is {ordinary}" if label is not None else "")
@@ -255,8 +280,10 @@ def _text(
         "data": section,
     }
     recipe |= {"ordinary": ordinary} if ordinary is not None else {}
-    recipe["model"] = _MODELS[family]
-    recipe |= {"training": budget(n, len(kept)), "anomaly": {"rows": rows}, "seed": 0}
+    recipe["model"] = model
+    recipe |= {"training": budget(n, len(kept))} if issubclass(family_called(family), HasLosses) else {}
+    recipe |= anomaly_section(rows, n) if purpose == "anomaly" else {"anomaly": {"rows": rows}}
+    recipe["seed"] = 0
     gone = {f.name: f.remark.removeprefix("left out: ") for f in findings if f.column is None}
     lines = [f"# Drafted from {raw.path.name}; edit it and train it again."]
     lines += ["# Of its columns, these are left out:"] if gone else []
