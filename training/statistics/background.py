@@ -41,9 +41,12 @@ class BackgroundLikelihoodRatio(Statistic):
     units: ClassVar[Units] = "nats"
     reads_log_prob: ClassVar[bool] = True
 
+    strangest: Tensor
+
     def __init__(self, background: GenerativeModel, *, share: float):
         super().__init__()
         self.background, self.share = background.baked(), share
+        self.register_buffer("strangest", torch.tensor(-_FARTHEST, dtype=torch.float64))
 
     @property
     def words(self) -> str:
@@ -70,9 +73,9 @@ class BackgroundLikelihoodRatio(Statistic):
         """x [n, *shape], log_prob float64 [n], conditions [n] -> float64 [n]."""
         assert log_prob is not None
         beside = cast(HasLogProb, self.background).log_prob(x, *conditions)
-        ratio = log_prob.clamp(-_FARTHEST, _FARTHEST) - beside.clamp(-_FARTHEST, _FARTHEST)
+        ratio = log_prob - beside.clamp(-_FARTHEST, _FARTHEST)
         # So far out that both densities have vanished, the row is as strange as can be.
-        return torch.where(log_prob <= -_FARTHEST, torch.full_like(ratio, -_FARTHEST), ratio)
+        return torch.where(log_prob <= -_FARTHEST, self.strangest, ratio)
 
 
 def perturbed(rows: NDArray[Any], support: Support, share: float, seed: int) -> NDArray[Any]:

@@ -130,7 +130,7 @@ class JointLaw(nn.Module):
         parts = []
         for direction, what in (
             ("both", "minus the log-density of {}, by a Gaussian kernel estimate"),
-            ("low", "minus the log-probability of a {} as low, with a generalised Pareto tail"),
+            ("low", "minus the log-probability of {} as low, with a generalised Pareto tail"),
             ("high", "minus the log-probability of {} as high, with a generalised Pareto tail"),
         ):
             names = [name for name, given in self.directions.items() if given == direction]

@@ -39,10 +39,12 @@ class LatentTypicality(Statistic):
     units: ClassVar[Units] = "nats"
 
     entropy: Tensor
+    farthest: Tensor
 
     def __init__(self, model: GenerativeModel, nothing: Sequence[Tensor] = ()):
         super().__init__()
         self.model = model.baked()
+        self.register_buffer("farthest", torch.tensor(_FARTHEST, dtype=torch.float64))
         base = cast(HasLatent, self.model)
         row = torch.arange(_DRAWS)
         knobs = [torch.full((_DRAWS,), float(part.default or 0.0)).double() for part in base.latent_parameters]
@@ -70,4 +72,4 @@ class LatentTypicality(Statistic):
         z = cast(HasEncode, self.model).encode(x, *conditions)
         surprise = -cast(HasLatent, self.model).latent_log_prob(z, *conditions)
         far = (surprise - self.entropy).abs().clamp(max=_FARTHEST)
-        return torch.where(far.isnan(), torch.full_like(far, _FARTHEST), far)
+        return torch.where(far.isnan(), self.farthest, far)
