@@ -233,3 +233,46 @@ def test_a_table_ends_in_a_calibrated_bundle(
     assert manifest.calibration.rows == "rows of bolts.csv"
     assert [column.name for column in manifest.support.columns or ()] == ["length", "width"]
     assert manifest.provenance.recipe == (tmp_path / "bolts.yaml").read_text(encoding="utf-8")
+
+
+# -- for anomaly scores ----------------------------------------------------------------------------------------------
+
+
+def test_for_anomaly_scores_every_number_is_real_and_three_statistics_make_the_score(tmp_path: Path) -> None:
+    _, recipe = drafted(measurements(tmp_path), purpose="anomaly")
+    assert recipe.family == "mixture-of-gaussians"
+    assert recipe.training is None
+    assert recipe.anomaly is not None
+    assert list(recipe.anomaly.directions) == ["neighbours", "local_outlier_factor", "mixture"]
+    assert recipe.anomaly.reference == "cross-fit"
+    assert recipe.folds.test == 0.1
+    _, usual = drafted(tmp_path / "bolts.csv")
+    assert (usual.family, usual.anomaly and usual.anomaly.statistics) == ("realnvp", None)
+
+
+def test_for_anomaly_scores_words_and_holes_stay_what_they_are(tmp_path: Path) -> None:
+    _, recipe = drafted(people(tmp_path), purpose="anomaly")
+    assert isinstance(recipe.data, CsvData)
+    kinds = {name: spec.kind for name, spec in recipe.data.columns.items()}
+    assert kinds == {"age": "real", "income": "real", "city": "categorical", "ill": "categorical"}
+    assert recipe.family == "tabular-made"
+    assert recipe.training is not None
+    data = load_data(recipe, tmp_path)
+    assert [column.missing_allowed for column in data.support.columns or ()] == [False, True, False, False]
+
+
+def test_for_anomaly_scores_rounded_columns_are_dequantised_and_long_tables_set_rows_aside(tmp_path: Path) -> None:
+    path = tmp_path / "visits.csv"
+    counts = RNG.poisson(3.0, size=(4200, 2))
+    path.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in counts))
+    _, recipe = drafted(path, purpose="anomaly")
+    assert recipe.model["dequantise"] is True
+    assert recipe.anomaly is not None
+    assert recipe.anomaly.reference == "fold"
+
+
+def test_what_a_recipe_is_for_is_said_of_a_table_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draft, _ = drafted(measurements(tmp_path))
+    path, _ = write_draft(draft, tmp_path)
+    assert command(path, "--for", "anomaly") == 2
+    assert "--for goes with a table, not with a recipe" in capsys.readouterr().err

@@ -29,8 +29,7 @@ from training.statistics.base import Statistic
 
 __all__ = ["ResidualEntropy", "median_edge_residuals"]
 
-_MOST_LEVELS = 1024
-_MOST_CELLS = 2**22  # residuals compared with levels, for one row of a batch: the graph holds a byte of each
+_MOST_LEVELS = 1024  # whose counts the graph holds for each row
 
 
 class ResidualEntropy(Statistic):
@@ -52,7 +51,6 @@ class ResidualEntropy(Statistic):
     units: ClassVar[Units] = "bits"
 
     shares: Tensor
-    places: Tensor
 
     def __init__(self, support: Support):
         super().__init__()
@@ -66,7 +64,6 @@ class ResidualEntropy(Statistic):
         q = torch.arange(self.size + 1, dtype=torch.float64) / self.size
         bits = torch.where(q > 0, -q * q.clamp(min=1e-300).log() / log(2.0), torch.zeros_like(q))
         self.register_buffer("shares", bits)
-        self.register_buffer("places", torch.arange(self.levels))
 
     @property
     def looks_at_model(self) -> bool:
@@ -86,14 +83,15 @@ class ResidualEntropy(Statistic):
         if support.element.base_measure != "counting":
             return "pixels that are continuous have no entropy in bits"
         levels = support.element.levels or 2
-        if levels > _MOST_LEVELS or levels * support.size > _MOST_CELLS:
-            return f"{levels:,} levels of {support.size:,} pixels are too many to count residuals of inside a graph"
+        if levels > _MOST_LEVELS:
+            return f"residuals of {levels:,} levels are too many to count inside a graph"
         return None
 
     def forward(self, x: Tensor, log_prob: Tensor | None, *conditions: Tensor) -> Tensor:
         """x [n, height, width(, channels)] -> bits per dimension, float64 [n]."""
         residuals = median_edge_residuals(x.long(), self.levels).flatten(1)  # [n, D]
-        counts = (residuals[:, None, :] == self.places[:, None]).long().sum(dim=2)  # [n, L]
+        none = torch.zeros_like(residuals[:, :1]).expand(-1, self.levels)
+        counts = none.scatter_add(1, residuals, torch.ones_like(residuals))  # [n, L]
         return row_sum(self.shares.index_select(0, counts.reshape(-1)).reshape(counts.shape))
 
 
