@@ -79,10 +79,10 @@ class IndependentLevels(nn.Module):
         """Shares of the values in each class, ``smoothing`` added to each count: x [n, *shape], class int64 [n]."""
         flat = x.reshape(-1, self.dims).long()
         counts = torch.zeros(self.classes, self.dims, self.values, dtype=torch.float64)
+        places = flat + self.values * torch.arange(self.dims)
         for k in range(self.classes):
-            mine = flat[of == k]
-            for v in range(self.values):
-                counts[k, :, v] = (mine == v).sum(dim=0)
+            counted = torch.bincount(places[of == k].flatten(), minlength=self.dims * self.values)
+            counts[k] = counted.reshape(self.dims, self.values)
         counts = torch.where(self.real, counts + smoothing, torch.zeros_like(counts))
         table = counts / counts.sum(dim=2, keepdim=True)
         self.log_table.copy_(table.log())

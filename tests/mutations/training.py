@@ -112,4 +112,32 @@ TRAINING = [
             "return [raw.words[word] for word in words]",
         ),
     ),
+    *mutants_of(
+        "training/statistics/law.py",
+        "tests/training/statistics/test_law.py",
+        a_tail_may_have_an_end=("if not shape > 0.0:", "if shape == 0.0:"),
+        the_shape_of_the_tail_is_turned=("2.0 - mean / rest if", "mean / rest - 2.0 if"),
+        a_low_direction_is_a_high_one=('-1.0 if direction == "low" else 1.0', "1.0"),
+    ),
+    *mutants_of(
+        "training/statistics/neighbours.py",
+        "tests/training/statistics/test_statistics.py",
+        a_kept_row_is_its_own_neighbour=("k + 1)[0] for start", "k)[0] for start"),
+    ),
+    *mutants_of(
+        "training/statistics/complexity.py",
+        "tests/training/statistics/test_statistics.py",
+        the_predictor_has_no_edges=(
+            "torch.maximum(low, torch.minimum(high, left + above - corner))",
+            "left + above - corner",
+        ),
+    ),
+    *mutants_of(
+        "training/calibrate.py",
+        "tests/training/statistics/test_scores.py::test_cross_fitted_rows_never_meet_themselves",
+        rows_are_cross_fitted_by_statistics_that_have_seen_them=(
+            "parts.append(all_statistics(other, found, held_out))",
+            "parts.append(all_statistics(other, listed, held_out))",
+        ),
+    ),
 ]

@@ -34,9 +34,11 @@ def table(path: Path, n: int = 240) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bolts")
     table(folder / "bolts.csv")
-    with pytest.MonkeyPatch.context() as patch, one_thread(), pytest.raises(SystemExit) as ended:
+    words = ["bolts.csv", "--for", "anomaly", "--label", "state", "--ordinary", "sound", "--out", "bundles"]
+    with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.chdir(folder)
-        main("train bolts.csv --for anomaly --label state --ordinary sound --out bundles".split())
+        with pytest.raises(SystemExit) as ended:
+            main(["train", *words])
     assert ended.value.code in (0, None)
     return folder / "bundles"
 
@@ -73,7 +75,10 @@ def test_the_card_names_the_statistics_and_that_rows_are_in_the_bundle(
     client: httpx.Client, model: LoadedModel
 ) -> None:
     card = client.get("/models/bolts").json()
-    assert card["anomaly"]["statistics"] == NAMES if "anomaly" in card else NAMES[0] in client.get("/models/bolts").text
+    assert card["calibration"]["statistics"] == NAMES
+    assert card["provenance"]["contains_training_rows"] is True
+    directions = {part["name"]: part.get("direction") for part in card["capabilities"]["score"]["outputs"]}
+    assert directions == {"score": None, "neighbours": "high", "local_outlier_factor": "high", "mixture": "low"}
     text = (model.bundle.folder / "card.md").read_text(encoding="utf-8")
     assert "neighbours, local_outlier_factor, mixture" in text
     assert "whoever has it has them" in text

@@ -43,7 +43,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "data": MOONS,
         "anomaly": {
             "rows": "moons",
-            "statistics": ["typicality", "neighbours", {"name": "log_prob", "direction": "low"}],
+            "statistics": ["typicality", {"name": "neighbours", "k": 1}, {"name": "log_prob", "direction": "low"}],
             "reference": "cross-fit",
         },
     },
