@@ -25,6 +25,7 @@ NAMES = {"bike", "breast-cancer", "digits", "garments", "monsters", "moons", "mo
 # Recipes of minutes of training, on data that one brings, and the bundles that they make.
 UNSHIPPED = {
     "digits-gated": "digits",
+    "fashion-anomaly": "fashion-anomaly",
     "glow-mnist": "glow-mnist",
     "mixture-digits": "mixture-digits",
     "rbm-digits": "rbm-digits",
