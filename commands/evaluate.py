@@ -1,10 +1,11 @@
-"""``nonesuch evaluate``: measure the test metrics of a bundle again, or put those of many into a table."""
+"""``nonesuch evaluate``: the test metrics of a bundle again, those of many in a table, or anomaly scores over sets."""
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +28,44 @@ def evaluate(
             "--table", help="Write the table of what all bundles of the folders (bundles/) were measured to be."
         ),
     ] = False,
-    out: Annotated[Path, typer.Option(help="With --table: the file to write.")] = Path("docs/results.md"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write.",
+            show_default="docs/results.md with --table, docs/anomaly.md with --anomaly",
+        ),
+    ] = None,
     time_sampling: Annotated[
         bool, typer.Option("--time-sampling", help="With --table: measure here how long sampling a row takes.")
     ] = False,
+    anomaly: Annotated[
+        bool,
+        typer.Option("--anomaly", help="Measure the anomaly scores of the tabular default over sets of labelled rows."),
+    ] = False,
+    lines: Annotated[Path, typer.Option(help="With --anomaly: file of measurements, added to.")] = Path(
+        "runs/anomaly.jsonl"
+    ),
+    parts: Annotated[
+        str, typer.Option(help="With --anomaly: tables, series, both, or '' to write the page of what was measured.")
+    ] = "tables,series",
+    sets: Annotated[
+        str | None, typer.Option(help="With --anomaly: tables, separated by commas.", show_default="all")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="With --anomaly: lots that each table is split by.")] = 5,
+    detectors: Annotated[
+        str | None,
+        typer.Option(help="With --anomaly: separated by commas; ours is nonesuch.", show_default="ours and PyOD's"),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="With --anomaly: begin nothing new after so long; the same command goes on.")
+    ] = math.inf,
+    pictures: Annotated[
+        tuple[Path, str, str] | None,
+        typer.Option(
+            metavar="BUNDLE ORDINARY STRANGE",
+            help="With --anomaly: score two files of pictures (idx, or npz as FILE:KEY) with a bundle, too.",
+        ),
+    ] = None,
 ) -> None:
     """Measure a bundle's test metrics again, with its graphs, and compare them with its manifest.
 
@@ -38,13 +73,35 @@ def evaluate(
 
     With --table, nothing is measured again: the metrics in the manifests of all bundles in some folders are written
     as a page, sorted among those that may be compared, beside what others report.
+
+    With --anomaly, the tabular default is trained on sets of labelled rows (DATA/tabular-anomaly/*.npz, of ADBench) and
+    on windows of series (DATA/timeseries/nab), beside seven detectors of PyOD: how well anomalies are ranked, and
+    whether alarms and discoveries keep their rates. It takes hours, says how far it is, and goes on where it stopped.
     """
     from contract.errors import BundleError
     from training.errors import TrainingInputError
 
     try:
+        if table and anomaly:
+            raise TrainingInputError("--table and --anomaly are two pages; ask for one at a time")
         if table:
-            _write_table(bundle or [Path("bundles")], out, time_sampling)
+            _write_table(bundle or [Path("bundles")], out or Path("docs/results.md"), time_sampling)
+            return
+        if anomaly:
+            if bundle or time_sampling:
+                given = "--time-sampling" if time_sampling else str((bundle or [])[0])
+                raise TrainingInputError(f"--anomaly trains what it measures; {given} does not go with it")
+            _measure_anomaly_scores(
+                data=data,
+                lines=lines,
+                out=out or Path("docs/anomaly.md"),
+                parts=_words(parts),
+                sets=_words(sets) or None,
+                seeds=seeds,
+                detectors=_words(detectors),
+                pictures=pictures,
+                minutes=minutes,
+            )
             return
         if bundle is None or len(bundle) != 1:
             raise TrainingInputError(
@@ -59,6 +116,21 @@ def evaluate(
     if outside:
         print(f"nonesuch evaluate: outside the recipe's tolerance: {', '.join(outside)}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _words(given: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (given or "").split(",") if word.strip())
+
+
+def _measure_anomaly_scores(*, detectors: tuple[str, ...], **plan: Any) -> None:
+    import torch
+
+    from evaluation.cells import ALL
+    from evaluation.run import Plan, run
+    from training.progress import Reporter
+
+    torch.set_num_threads(1)  # batches are small: more threads wait for each other
+    run(Plan(detectors=detectors or ALL, **plan), Reporter())
 
 
 def _measure_again(bundle: Path, data: Path) -> list[str]:

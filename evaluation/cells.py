@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,12 +44,18 @@ class Cell:
         return f"{self.set} {self.seed}{self.setting} {self.detector}"
 
 
-def cells_of(part: str, sets: Sequence[str], seeds: Iterable[int], which: Sequence[str]) -> list[Cell]:
+def cells_of(
+    part: str,
+    sets: Sequence[str],
+    seeds: Iterable[int],
+    which: Sequence[str],
+    settings: Sequence[Setting] = tuple(SETTINGS),
+) -> list[Cell]:
     """All cells of some sets: seed by seed, so that a run that is cut short has fewer seeds rather than fewer sets."""
     return [
         Cell(part, name, seed, setting, detector)
         for seed in seeds
-        for setting in SETTINGS
+        for setting in settings
         for name in sets
         for detector in which
     ]
@@ -67,7 +73,7 @@ def missing(cells: Sequence[Cell], lines: Sequence[dict[str, Any]], digests: dic
 
 def measure_all(
     cells: Sequence[Cell],
-    read: Any,
+    read: Callable[[str], Labelled],
     digests: dict[str, str],
     out: Path,
     *,
@@ -133,8 +139,13 @@ def _ours(cell: Cell, split: Split, folder: Path | None) -> dict[str, Any]:
     scores = ours.scores_of("table", split)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        kept = {"test": scores.test, "log_prob": scores.log_prob, "calibration": scores.calibration}
-        np.savez_compressed(folder / f"{cell.set}-{cell.seed}-{cell.setting}.npz", n_ordinary=m, **kept)
+        np.savez_compressed(
+            folder / f"{cell.set.replace('/', '-')}-{cell.seed}-{cell.setting}.npz",
+            test=scores.test,
+            log_prob=scores.log_prob,
+            calibration=scores.calibration,
+            n_ordinary=m,
+        )
     ordinary, strange = scores.test[:m], scores.test[m:]
     low = ranking_figures(-scores.log_prob[:m], -scores.log_prob[m:])
     return {

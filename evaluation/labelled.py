@@ -135,15 +135,16 @@ def deal(table: Labelled, seed: int, setting: Setting, most: int = MOST_ROWS) ->
 
     In setting A half of the ordinary rows train, at most ``most``; the other ordinary rows and all anomalies are held
     out. In setting B half of all rows train, at most ``most``, as many anomalies among them as is their share of all
-    rows; the rest is held out. Of held-out ordinary rows, at most ``most`` are looked at.
+    rows; the rest is held out. Of held-out ordinary rows, at most ``most`` are looked at. Rows in groups are dealt by
+    the group: half of the groups train, in setting A half of those that hold no anomaly.
 
     Raises:
         DataError: a part would be empty.
     """
-    keys = row_hashes(table.rows, seed, apart=True) if table.groups is None else _group_keys(table, seed)
-    ordinary, strange = _ranked(keys, ~table.strange), _ranked(keys, table.strange)
     if table.groups is not None:
-        return _deal_groups(table, seed, setting, keys, most)
+        return _deal_groups(table, seed, setting, most)
+    keys = row_hashes(table.rows, seed, apart=True)
+    ordinary, strange = _ranked(keys, ~table.strange), _ranked(keys, table.strange)
     if setting == "A":
         few, many = 0, min(-(-len(ordinary) // 2), most)
     else:
@@ -154,17 +155,16 @@ def deal(table: Labelled, seed: int, setting: Setting, most: int = MOST_ROWS) ->
     return _split(table, train, ordinary[many : many + most], strange[few:], seed)
 
 
-def _deal_groups(table: Labelled, seed: int, setting: Setting, keys: NDArray[np.uint64], most: int) -> Split:
+def _deal_groups(table: Labelled, seed: int, setting: Setting, most: int) -> Split:
     """Whole groups train or are held out; in setting A those that hold an anomaly are held out."""
     assert table.groups is not None
+    keys = row_hashes(table.groups[:, None], seed)
     mixed = np.isin(table.groups, table.groups[table.strange])
     pool = ~mixed if setting == "A" else np.ones(len(table.rows), dtype=np.bool_)
     numbers = np.unique(keys[pool])
     chosen = np.isin(keys, numbers[: -(-len(numbers) // 2)]) & pool
-    train = np.flatnonzero(chosen)[:most]
-    held = ~chosen
-    ordinary, strange = _ranked(keys, held & ~table.strange), _ranked(keys, held & table.strange)
-    return _split(table, train, ordinary[:most], strange, seed)
+    ordinary, strange = _ranked(keys, ~chosen & ~table.strange), _ranked(keys, ~chosen & table.strange)
+    return _split(table, np.flatnonzero(chosen), ordinary[:most], strange, seed)
 
 
 def _split(table: Labelled, train: Array, ordinary: Array, strange: Array, seed: int) -> Split:
@@ -173,11 +173,6 @@ def _split(table: Labelled, train: Array, ordinary: Array, strange: Array, seed:
             raise DataError(f"{table.name}: {len(table.rows)} rows, {table.strange.sum()} anomalies, leave no {part}")
     rows = table.rows
     return Split(rows[train], int(table.strange[train].sum()), rows[ordinary], rows[strange], seed)
-
-
-def _group_keys(table: Labelled, seed: int) -> NDArray[np.uint64]:
-    assert table.groups is not None
-    return row_hashes(table.groups[:, None], seed)
 
 
 def _ranked(keys: NDArray[np.uint64], which: NDArray[np.bool_]) -> NDArray[np.int64]:

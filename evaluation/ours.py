@@ -96,7 +96,8 @@ def scores_of(name: str, split: Split) -> Scores:
 def allowed(support: Support, rows: Array) -> NDArray[np.bool_]:
     """Which rows a bundle of that support would score rather than refuse: [n, d] -> bool [n]."""
     columns = support.columns or ()
-    return np.all([column.allowed(values) for column, values in zip(columns, rows.T, strict=True)], axis=0)
+    by_column = [column.allowed(values) for column, values in zip(columns, rows.T, strict=True)]
+    return np.asarray(np.all(by_column, axis=0), dtype=np.bool_)
 
 
 def _scored(model: GenerativeModel, law: nn.Module, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -97,7 +97,7 @@ def test_every_module_says_what_it_is() -> None:
 
 
 def test_a_library_module_says_what_it_offers() -> None:
-    rooms = ("contract/", "runtime/", "models/", "training/", "scoring/", "service/", "commands/")
+    rooms = ("contract/", "runtime/", "models/", "training/", "evaluation/", "scoring/", "service/", "commands/")
     silent = [
         name
         for name, text in texts("*.py").items()
