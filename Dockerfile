@@ -20,7 +20,7 @@ RUN pip wheel --no-deps --wheel-dir /wheels .
 FROM python AS dependencies
 WORKDIR /build
 COPY pyproject.toml constraints.txt deploy/constraints-gpu.txt README.md LICENSE NOTICE ./
-RUN for room in contract runtime models training scoring service commands; do mkdir "$room" && touch "$room/__init__.py"; done
+RUN for room in contract runtime models training evaluation scoring service commands; do mkdir "$room" && touch "$room/__init__.py"; done
 RUN python -m venv /opt/nonesuch
 ENV PATH=/opt/nonesuch/bin:$PATH
 

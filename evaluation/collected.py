@@ -173,7 +173,7 @@ def _alarms(alpha: float, cells: list[tuple[Line, Line]]) -> Alarms:
 def failures(measured: Measured) -> list[str]:
     """Which cells a detector failed in, and how."""
     return [
-        f"{detector} on {name}, seed {seed}: {line['error']}"
+        f"{detector} on {name}, seed {seed}, setting {line['setting']}: {line['error']}"
         for detector, sets in measured.items()
         for name, seeds in sets.items()
         for seed, line in seeds.items()

@@ -45,10 +45,7 @@ def pyod_version() -> str:
     Raises:
         TrainingInputError: it is not; says how to install it.
     """
-    try:
-        importlib.import_module("pyod")
-    except ModuleNotFoundError as error:
-        raise TrainingInputError(f"detectors are compared by PyOD, and {error.name} is missing: {_NEEDED}") from None
+    _module("pyod")
     return version("pyod")
 
 
@@ -59,12 +56,10 @@ def scores_of(name: str, split: Split) -> NDArray[np.float64]:
         DetectorError: the detector raised, or a score is NaN.
         TrainingInputError: PyOD is not installed.
     """
-    pyod_version()
+    module = _module(f"pyod.models.{DETECTORS[name]}")
     mean, spread = split.train.mean(axis=0), split.train.std(axis=0)
     spread[spread == 0] = 1.0
     train, test = (split.train - mean) / spread, (split.test - mean) / spread
-    # PyOD comes without types.
-    module: Any = importlib.import_module(f"pyod.models.{DETECTORS[name]}")
     chosen = {"random_state": split.seed} if name in _DRAWING else {}
     try:
         with warnings.catch_warnings():
@@ -77,3 +72,10 @@ def scores_of(name: str, split: Split) -> NDArray[np.float64]:
     if np.isnan(scores).any():
         raise DetectorError(f"{name}: {int(np.isnan(scores).sum())} of {len(scores)} scores are NaN")
     return scores
+
+
+def _module(name: str) -> Any:  # PyOD comes without types
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise TrainingInputError(f"PyOD's detectors need {error.name}, which is not installed: {_NEEDED}") from None

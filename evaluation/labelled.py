@@ -113,9 +113,10 @@ def read_labelled(path: Path) -> Labelled:
         DataError: no such file or array, or of another shape; names what was expected.
     """
     arrays = read_arrays(path, ["X", "y"])
-    rows, labels = arrays["X"], arrays["y"].squeeze()
+    rows, labels = arrays["X"], arrays["y"]
     if rows.ndim != 2 or rows.dtype.kind not in "biuf":
         raise DataError(f"{path}: X: expected numbers [n, d], got {rows.dtype} {list(rows.shape)}")
+    labels = labels.ravel() if labels.size == len(rows) else labels
     if labels.shape != (len(rows),) or not np.isin(labels, (0, 1)).all():
         raise DataError(f"{path}: y: expected 0 or 1 for each of {len(rows):,} rows")
     if not np.isfinite(rows).all():

@@ -116,16 +116,8 @@ def _ranking(measured: Measured, out: Path, *, plotted: bool) -> list[str]:
 
 
 def _comparison(measured: Measured, figure: str) -> str:
-    headings = [
-        "detector",
-        "mean over sets (95 %)",
-        "ours minus it (95 %)",
-        "sources drawn together",
-        "sets won",
-        "says",
-    ]
-    if figure == "aupr":
-        headings[-1] = ""
+    headings = ["detector", "mean over sets (95 %)", "ours minus it (95 %)", "sources drawn together", "sets won"]
+    headings.append("with a margin of 0.01" if figure == "auroc" else "")
     rows = []
     n = len(shared(measured))
     for one in compare(measured, figure):
@@ -197,7 +189,7 @@ def _pictures(lines: Sequence[Line]) -> str:
                 f"{line['ordinary']} ({line['n_ordinary']:,})",
                 f"{line['strange']} ({line['n_strange']:,})",
                 _with_error(line["score"]),
-                "" if low is None else _with_error(low),
+                "" if low is None else f"{_with_error(low)} ({line['log_prob_kind'].replace('_', ' ')})",
             ]
         )
     return table(["bundle", "family", "ordinary", "strange", "AUROC of the score", "AUROC of −log_prob"], rows)

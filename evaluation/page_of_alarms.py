@@ -32,27 +32,12 @@ def alarm_blocks(measured: Measured, out: Path) -> list[str]:
     plot = out.with_name(f"{out.stem}-alarms.svg")
     alarms_plot(plot, _points(ours))
     outside, cells = sum(one.above + one.below for one in marginal), sum(one.cells for one in marginal)
-    rows = [
-        [
-            f"{one.alpha:g}",
-            str(one.cells),
-            f"{one.share:.4f}",
-            str(one.above),
-            str(one.below),
-            str(one.tied),
-            f"{one.detected:.3f}",
-        ]
-        for one in marginal
-    ]
-    headings = [
-        "α",
-        "cells",
-        "mean share that alarms",
-        "above the interval",
-        "below",
-        "below, but ties",
-        "anomalies that alarm",
-    ]
+    headings = ["α", "cells", "mean share that alarms", "above the interval", "below", "begins at 0 for ties"]
+    headings.append("anomalies that alarm")
+    rows = []
+    for one in marginal:
+        counts = (one.cells, f"{one.share:.4f}", one.above, one.below, one.tied, f"{one.detected:.3f}")
+        rows.append([f"{one.alpha:g}", *map(str, counts)])
     kept = "kept" if outside <= _PROMISED * cells else "**not kept**"
     refused = sum(line.get("refused_ordinary", 0) for line in ours_of(measured))
     looked_at = sum(line["n_ordinary"] for line in ours_of(measured))
@@ -133,27 +118,12 @@ def discovery_blocks(measured: Measured) -> list[str]:
             f"where {FDR:g} was asked: {kept}. Of the planted anomalies {true} are discovered."
         )
     rows = []
-    for n, m, planted, rounded in (
-        (499, 100, 10, False),
-        (499, 100, 10, True),
-        (2000, 1000, 50, False),
-        (99, 100, 30, False),
-    ):
+    for n, m, planted, rounded in _REQUESTS:
         false_rate, error, found = simulated_discoveries(n, m, planted, rounded=rounded, repetitions=_SIMULATED, seed=0)
         bound = FDR * (m - planted) / m
         kept = "within" if false_rate - 2.58 * error <= bound else "**above**"
         scores = "rounded to tenths" if rounded else "no ties"
-        rows.append(
-            [
-                f"{n:,}",
-                f"{m:,}",
-                str(planted),
-                scores,
-                f"{false_rate:.4f} ± {error:.4f}",
-                f"{bound:.4f}",
-                kept,
-                f"{found:.3f}",
-            ]
-        )
+        rate = f"{false_rate:.4f} ± {error:.4f}"
+        rows.append([f"{n:,}", f"{m:,}", str(planted), scores, rate, f"{bound:.4f}", kept, f"{found:.3f}"])
     headings = ["calibration", "rows", "planted", "scores", "false discovery rate", "bound", "99 %", "discovered"]
     return [*blocks, f"With made scores, over {_SIMULATED:,} calibration sets and requests:", table(headings, rows)]

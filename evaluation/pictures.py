@@ -44,8 +44,9 @@ def measure_pictures(
     manifest = model.manifest
     if "score" not in manifest.capabilities or model.calibration_scores is None:
         raise DataError(f"{bundle}: it has no score program: {manifest.reasons['score']}")
-    one, other = (answers(model, "score", _lot(model, read_pictures(name, root), most)) for name in (ordinary, strange))
-    density = "log_prob" in one
+    one, other = (_figures(model, _lot(model, read_pictures(name, root), most)) for name in (ordinary, strange))
+    known = "log_prob" in manifest.capabilities
+    kinds = {output.name: output.kind for output in manifest.capabilities["log_prob"].outputs} if known else {}
     return {
         "bundle": f"{manifest.name}/{manifest.version}",
         "digest": model.digest,
@@ -55,9 +56,18 @@ def measure_pictures(
         "n_ordinary": len(one["score"]),
         "n_strange": len(other["score"]),
         "score": ranking_figures(one["score"], other["score"]),
-        "log_prob": ranking_figures(-one["log_prob"], -other["log_prob"]) if density else None,
+        "log_prob": ranking_figures(-one["log_prob"], -other["log_prob"]) if known else None,
+        "log_prob_kind": kinds.get("log_prob"),
         "law": manifest.calibration.law if manifest.calibration is not None else None,
     }
+
+
+def _figures(model: LoadedModel, rows: Array) -> dict[str, Array]:
+    """Score of each picture, and its log-probability where the bundle has one: [n] each."""
+    found = answers(model, "score", rows)
+    if "log_prob" not in found and "log_prob" in model.manifest.capabilities:
+        found |= answers(model, "log_prob", rows)
+    return found
 
 
 def read_pictures(name: str, root: Path) -> Array:

@@ -76,13 +76,13 @@ SERIES = f"""\
 The series of the Numenta Anomaly Benchmark with labelled stretches, setting A: each row is a window of {WINDOW}
 samples, one every {STRIDE} in blocks of {BLOCK}; half of the blocks without a labelled sample train, by lot, and a
 held-out window is strange where it touches a labelled stretch. The recipe is the table's default, which knows nothing
-of time. **No guarantee: dependent data.** Windows overlap, neighbours resemble each other, and the labelled stretches are long
-and hold ordinary samples too; no p-value is claimed, and the figures are not those of the benchmark's own score."""
+of time. **No guarantee: dependent data.** Windows overlap, neighbours resemble each other, and the labelled stretches
+are long and hold ordinary samples too; no p-value is claimed, and the figures are not the benchmark's own scores."""
 
 PICTURES = """\
 Bundles scored by their own exported graphs: held-out pictures like those that were trained on, beside pictures of
-another kind. ± is the standard error over pictures (DeLong). A low log-probability being strange is what fails where
-the other kind is plainer than the ordinary one."""
+another kind. ± is the standard error over pictures (DeLong). Beside the score stands the AUROC of minus the raw
+log-probability, with its kind, which takes a low one for strange."""
 
 FAILURES = "In these cells a detector failed; it counts there as one that guesses."
 
