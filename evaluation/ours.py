@@ -24,7 +24,7 @@ from torch import nn
 from contract.support import Support
 from evaluation.labelled import Split
 from models.base import GenerativeModel
-from training.calibrate import fit_law, statistics
+from training.calibrate import fit_law, scores_in_torch, statistics
 from training.data import Fold
 from training.draft import draft_recipe
 from training.errors import DataError
@@ -71,7 +71,7 @@ def scores_of(name: str, split: Split) -> Scores:
         file = folder / f"{name}.parquet"
         columns = {f"x{place}": values for place, values in enumerate(split.train.T)}
         pa.parquet.write_table(pa.table(columns), file)
-        draft = draft_recipe(file, data_root=folder)
+        draft = draft_recipe(file, data_root=folder, purpose="anomaly")
         recipe = parse_recipe(draft.text)
         data, folds = prepare_data(recipe, folder)
         torch.manual_seed(recipe.seed)
@@ -104,6 +104,4 @@ def _scored(model: GenerativeModel, law: nn.Module, rows: Array) -> tuple[NDArra
     """Log-probability and score: [n, d] -> [n], [n]."""
     if not len(rows):
         return np.empty(0), np.empty(0)
-    log_prob = statistics(model, Fold(rows))
-    with torch.no_grad():
-        return log_prob, law(torch.from_numpy(log_prob)).numpy()
+    return statistics(model, Fold(rows)), scores_in_torch(model, law, Fold(rows))
