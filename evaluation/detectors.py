@@ -1,7 +1,8 @@
 """Seven detectors of PyOD (Y. Zhao, Z. Nasrullah and Z. Li 2019), with their default parameters.
 
 They are there to be compared with, and PyOD is imported here alone, when one of them is asked for. Rows are
-standardised by the training rows. ECOD and COPOD rank a test row among training and test rows together, as PyOD has it.
+standardised by the training rows; a column in which these do not vary is left out, as it is for ours. ECOD and COPOD
+rank a test row among training and test rows together, as PyOD has it.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def scores_of(name: str, split: Split) -> NDArray[np.float64]:
         TrainingInputError: PyOD is not installed.
     """
     module = _module(f"pyod.models.{DETECTORS[name]}")
-    mean, spread = split.train.mean(axis=0), split.train.std(axis=0)
-    spread[spread == 0] = 1.0
-    train, test = (split.train - mean) / spread, (split.test - mean) / spread
+    varies = np.ptp(split.train, axis=0) > 0
+    mean, spread = split.train[:, varies].mean(axis=0), split.train[:, varies].std(axis=0)
+    train, test = ((rows[:, varies] - mean) / spread for rows in (split.train, split.test))
     chosen = {"random_state": split.seed} if name in _DRAWING else {}
     try:
         with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,7 @@ def beyond_doubt(alarms: int, m: int, alpha: float) -> bool:
     return bool(binom.sf(alarms - 1, m, alpha) < 0.05)
 
 
+@cache
 def simulated_training_conditional(n: int, alpha: float, repetitions: int, seed: int) -> float:
     """The share of calibration sets of n uniform scores whose realised rate of alarms is at most alpha.
 
@@ -143,6 +145,7 @@ def false_discoveries(calibration: Array, ordinary: Array, strange: Array, seed:
     return {"requests": _REQUESTS, "rows": _ROWS, "planted": _PLANTED, "false": float(false), "found": float(found)}
 
 
+@cache
 def simulated_discoveries(
     n: int, m: int, planted: int, *, rounded: bool, repetitions: int, seed: int
 ) -> tuple[float, float, float]:

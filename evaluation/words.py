@@ -38,8 +38,8 @@ cut out of the training rows by the pipeline. Scores are torch's, before export.
 column cannot have, which a bundle refuses, counts as the strangest there is, ordinary or not.
 
 **The others** are seven detectors of PyOD with their default parameters, on columns standardised by the training rows,
-which they all see; the seed is also that of isolation forest and PCA. ECOD and COPOD rank a test row among training and
-test rows together, as PyOD has it.
+which they all see; columns in which these do not vary are left out. The seed is also that of isolation forest and PCA.
+ECOD and COPOD rank a test row among training and test rows together, as PyOD has it.
 
 AUROC and AUPR (average precision) are of held-out rows. They are compared among themselves alone. An interval after a
 mean over sets is a paired bootstrap's, 95 %: sets are drawn with replacement, and seeds within them. Several sets were

@@ -157,7 +157,7 @@ def test_scores_that_are_no_numbers_are_a_failure_and_no_crash() -> None:
     line = measure(Cell("tables", "alike", 0, "A", OURS), split)
     assert "error" in line
     assert "auroc" not in line
-    with pytest.raises(DetectorError, match="ABOD|NaN|PCA"):
+    with pytest.raises(DetectorError, match="PCA: "):
         scores_of("PCA", split)
 
 
