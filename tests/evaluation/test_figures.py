@@ -100,3 +100,11 @@ def test_discoveries_need_enough_rows() -> None:
     assert false_discoveries(calibration, ordinary[:50], strange, seed=0) is None
     assert false_discoveries(calibration, ordinary, strange[:5], seed=0) is None
     assert false_discoveries(calibration[:5], ordinary, strange, seed=0) is None
+
+
+def test_a_false_discovery_is_counted_among_the_discoveries() -> None:
+    calibration = np.sort(np.random.default_rng(0).random(999))
+    ordinary = np.concatenate([np.full(10, 2.0), np.full(80, -1.0)])
+    found = false_discoveries(calibration, ordinary, np.full(10, 3.0), seed=0)
+    assert found is not None
+    assert (found["false"], found["found"]) == (0.5, 1.0)  # every request is of the same rows: twenty are discovered

@@ -2,6 +2,7 @@
 
 from tests.mutations.classical import CLASSICAL
 from tests.mutations.contract import CONTRACT
+from tests.mutations.evaluation import EVALUATION
 from tests.mutations.families import FAMILIES
 from tests.mutations.mutant import Mutant, mutants_of
 from tests.mutations.nets import NETS
@@ -18,6 +19,7 @@ MUTANTS = [
     *FAMILIES,
     *(mutant for where, changes in CLASSICAL.items() for mutant in mutants_of(*where, **changes)),
     *TRAINING,
+    *EVALUATION,
     *RUNTIME,
     *SCORING,
     *SERVICE,
