@@ -76,11 +76,11 @@ def verdict(difference: Interval, margin: float = MARGIN) -> str:
         'not shown: the interval reaches below −0.01'
     """
     if difference.low > 0:
-        return "better"
+        return "ours is better"
     if difference.low > -margin:
-        return "not inferior by a point"
+        return "ours is not inferior"
     if difference.high < -margin:
-        return "inferior by more than a point"
+        return "ours is inferior by more than a point"
     return f"not shown: the interval reaches below −{margin:g}"
 
 

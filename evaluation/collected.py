@@ -11,14 +11,11 @@ import numpy as np
 from evaluation.bootstrap import Interval, bootstrap
 from evaluation.cells import ALL, OURS, PROTOCOL
 from evaluation.detectors import DETECTORS
-from evaluation.figures import alarm_interval, beyond_doubt, kept_by_chance
 from evaluation.labelled import source_of
 
 __all__ = [
-    "Alarms",
     "Comparison",
     "Measured",
-    "alarms_of",
     "best_of_the_others",
     "collect",
     "compare",
@@ -106,68 +103,6 @@ def compare(measured: Measured, figure: str) -> list[Comparison]:
         about = bootstrap(difference), bootstrap(difference, sources)
         found.append(Comparison(name, bootstrap(theirs), *about, wins))
     return sorted(found, key=lambda one: (one.detector != OURS, -one.mean.mean))
-
-
-@dataclass(frozen=True)
-class Alarms:
-    """Alarms at one alpha over all cells that can reach it, by guarantee.
-
-    Attributes:
-        alpha: rate asked for.
-        cells: sets and seeds.
-        share: mean share of held-out ordinary rows that alarm.
-        above: cells with more alarms than the 99 % interval of the promise.
-        below: cells with fewer, where few scores tie.
-        tied: cells in which more than 1 % of the calibration scores tie, so that fewer alarms are no fault.
-        kept: share of cells in which at most alpha of the held-out rows alarm.
-        by_chance: what that share would be, on average, if scores had no ties.
-        doubtless: share of cells whose alarms show at 5 % that the realised rate is above alpha.
-        detected: mean share of anomalies that alarm.
-    """
-
-    alpha: float
-    cells: int
-    share: float
-    above: int
-    below: int
-    tied: int
-    kept: float
-    by_chance: float
-    doubtless: float
-    detected: float
-
-
-def alarms_of(ours: Mapping[str, Mapping[int, Line]], guarantee: str) -> list[Alarms]:
-    """Alarms of our lines, by alpha."""
-    found: dict[str, list[tuple[Line, Line]]] = {}
-    for seeds in ours.values():
-        for line in seeds.values():
-            for alpha, counts in line.get(guarantee, {}).items():
-                found.setdefault(alpha, []).append((line, counts))
-    return [_alarms(float(alpha), found[alpha]) for alpha in sorted(found, key=float)]
-
-
-def _alarms(alpha: float, cells: list[tuple[Line, Line]]) -> Alarms:
-    rows = []
-    for line, counts in cells:
-        m, n, k, alarms = line["n_ordinary"], line["n_calibration"], counts["rank"], counts["false_alarms"]
-        low, high = alarm_interval(m, n, k, line["tied"])
-        rows.append(
-            (
-                alarms / m,
-                alarms > high,
-                alarms < low,
-                low == 0 and alarm_interval(m, n, k, 0.0)[0] > 0,
-                alarms <= alpha * m + 1e-9,
-                kept_by_chance(m, n, k, alpha),
-                beyond_doubt(alarms, m, alpha),
-                counts["detected"] / line["n_strange"],
-            )
-        )
-    columns = np.array(rows, dtype=np.float64)
-    share, _, _, _, kept, by_chance, doubtless, detected = columns.mean(axis=0).tolist()
-    above, below, tied = (int(count) for count in columns[:, 1:4].sum(axis=0))
-    return Alarms(alpha, len(cells), share, above, below, tied, kept, by_chance, doubtless, detected)
 
 
 def failures(measured: Measured) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import betabinom, binom
+from scipy.stats import betabinom
 from sklearn.metrics import average_precision_score
 
 from contract.conformal import (
@@ -27,7 +27,6 @@ __all__ = [
     "FDR",
     "alarm_figures",
     "alarm_interval",
-    "beyond_doubt",
     "false_discoveries",
     "kept_by_chance",
     "ranking_figures",
@@ -101,11 +100,6 @@ def alarm_interval(m: int, n: int, k: int, tied: float) -> tuple[int, int]:
 def kept_by_chance(m: int, n: int, k: int, alpha: float) -> float:
     """With what probability at most alpha m of m ordinary rows alarm, of alarms at ranks up to k of n without ties."""
     return float(betabinom(m, k, n + 1 - k).cdf(np.floor(alpha * m + 1e-9)))
-
-
-def beyond_doubt(alarms: int, m: int, alpha: float) -> bool:
-    """Whether so many alarms among m ordinary rows show, at 5 %, that the realised rate is above alpha."""
-    return bool(binom.sf(alarms - 1, m, alpha) < 0.05)
 
 
 @cache

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from contract.conformal import training_conditional_rank
 from evaluation import words
+from evaluation.alarms import alarm_cells, share_kept
 from evaluation.bootstrap import bootstrap
 from evaluation.cells import OURS
-from evaluation.collected import Alarms, Measured, alarms_of, ours_of
-from evaluation.figures import ALPHAS, FDR, alarm_interval, simulated_discoveries, simulated_training_conditional
+from evaluation.collected import Measured, ours_of
+from evaluation.figures import ALPHAS, FDR, simulated_discoveries, simulated_training_conditional
 from evaluation.plots import alarms_plot
 from evaluation.words import table
 
 __all__ = ["alarm_blocks", "discovery_blocks"]
-
-Line = Mapping[str, Any]
 
 _PROMISED = 0.03  # share of cells outside of a 99 % interval
 _SIMULATED = 4000  # calibration sets
@@ -26,78 +26,55 @@ _REQUESTS = ((499, 100, 10, False), (499, 100, 10, True), (2000, 1000, 50, False
 def alarm_blocks(measured: Measured, out: Path) -> list[str]:
     """How often ordinary rows alarm: a table, and a plot beside the page."""
     ours = measured[OURS]
-    marginal, conditional = alarms_of(ours, "marginal"), alarms_of(ours, "training_conditional")
-    if not marginal:
+    by_alpha = alarm_cells(ours, "marginal")
+    if not by_alpha:
         return ["No calibration set was large enough for any of these rates."]
     plot = out.with_name(f"{out.stem}-alarms.svg")
-    alarms_plot(plot, _points(ours))
-    outside, cells = sum(one.above + one.below for one in marginal), sum(one.cells for one in marginal)
+    alarms_plot(plot, by_alpha)
     headings = ["α", "cells", "mean share that alarms", "above the interval", "below", "begins at 0 for ties"]
     headings.append("anomalies that alarm")
     rows = []
-    for one in marginal:
-        counts = (one.cells, f"{one.share:.4f}", one.above, one.below, one.tied, f"{one.detected:.3f}")
-        rows.append([f"{one.alpha:g}", *map(str, counts)])
-    kept = "kept" if outside <= _PROMISED * cells else "**not kept**"
+    for alpha, cells in by_alpha.items():
+        counts = (sum(cell.above for cell in cells), sum(cell.below for cell in cells), sum(c.waived for c in cells))
+        means = np.mean([cell.share for cell in cells]), np.mean([cell.detected for cell in cells])
+        rows.append([f"{alpha:g}", str(len(cells)), f"{means[0]:.4f}", *map(str, counts), f"{means[1]:.3f}"])
+    every = [cell for cells in by_alpha.values() for cell in cells]
+    outside = [cell for cell in every if cell.above or cell.below]
+    kept = "kept" if len(outside) <= _PROMISED * len(every) else "**not kept**"
     refused = sum(line.get("refused_ordinary", 0) for line in ours_of(measured))
     looked_at = sum(line["n_ordinary"] for line in ours_of(measured))
-    blocks = [
-        f"![Shares of alarms]({plot.name})",
-        table(headings, rows),
-        f"Outside lie {outside} of {cells} cells, {100 * outside / cells:.1f} %. Promised are at most 3 %: {kept}. "
-        f"A bundle would have refused {refused:,} of the {looked_at:,} ordinary rows, because a value is none that its "
-        "column was seen to have; they count as alarms.",
-        "### Training-conditional",
-        words.CONDITIONAL,
-    ]
-    return [*blocks, *_conditional(conditional)]
+    says = (
+        f"Outside lie {len(outside)} of {len(every)} cells, {100 * len(outside) / len(every):.1f} %. Promised are at "
+        f"most 3 %: {kept}. A bundle would have refused {refused:,} of the {looked_at:,} ordinary rows, because a "
+        "value is none that its column was seen to have; they count as alarms."
+    )
+    blocks = [f"![Shares of alarms]({plot.name})", table(headings, rows), says]
+    blocks += ["Outside are:\n\n" + "\n".join(f"- {cell}" for cell in outside)] if outside else []
+    return [*blocks, "### Training-conditional", words.CONDITIONAL, *_conditional(measured)]
 
 
-def _conditional(conditional: Sequence[Alarms]) -> list[str]:
-    if not conditional:
+def _conditional(measured: Measured) -> list[str]:
+    by_alpha = alarm_cells(measured[OURS], "training_conditional")
+    if not by_alpha:
         return ["No calibration set was large enough for any of these rates."]
-    headings = [
-        "α",
-        "cells",
-        "mean share that alarms",
-        "at most α alarm",
-        "expected without ties",
-        "shown to break it",
-        "promise",
-    ]
-    rows = [
-        [
-            f"{one.alpha:g}",
-            str(one.cells),
-            f"{one.share:.4f}",
-            f"{100 * one.kept:.1f} %",
-            f"{100 * one.by_chance:.1f} %",
-            f"{100 * one.doubtless:.1f} %",
-            "kept" if one.doubtless <= 0.05 else "**not kept**",
-        ]
-        for one in conditional
-    ]
+    headings = ["α", "cells", "mean share that alarms", "cells in which at most α alarm (95 %)", "expected", "promise"]
+    rows = []
+    for alpha, cells in by_alpha.items():
+        share, kept = float(np.mean([cell.share for cell in cells])), share_kept(cells)
+        expected = float(np.mean([cell.kept_by_chance for cell in cells]))
+        says = "kept" if kept.high >= expected else "**not kept**"
+        rows.append([f"{alpha:g}", str(len(cells)), f"{share:.4f}", str(kept), f"{expected:.3f}", says])
     made = [
         [f"{n:,}", f"{alpha:g}", f"{100 * simulated_training_conditional(n, alpha, _SIMULATED, 0):.1f} %"]
         for n in (99, 500, 2000)
-        for alpha in ALPHAS[1:] + ((ALPHAS[0],) if n > 400 else ())
+        for alpha in ALPHAS
+        if training_conditional_rank(n, alpha)
     ]
     return [
         table(headings, rows),
         f"With made scores, whose realised rate is known exactly, over {_SIMULATED:,} calibration sets:",
         table(["calibration rows", "α", "sets that keep it"], made),
     ]
-
-
-def _points(ours: Mapping[str, Mapping[int, Line]]) -> dict[float, list[tuple[float, float, float]]]:
-    found: dict[float, list[tuple[float, float, float]]] = {}
-    for seeds in ours.values():
-        for line in seeds.values():
-            for alpha, counts in line.get("marginal", {}).items():
-                m = line["n_ordinary"]
-                low, high = alarm_interval(m, line["n_calibration"], counts["rank"], line["tied"])
-                found.setdefault(float(alpha), []).append((counts["false_alarms"] / m, low / m, high / m))
-    return dict(sorted(found.items()))
 
 
 def discovery_blocks(measured: Measured) -> list[str]:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from evaluation.alarms import AlarmCell
 from training.errors import TrainingInputError
 
 __all__ = ["alarms_plot", "needs_matplotlib", "ranks_plot"]
@@ -21,9 +22,6 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-
-
-_LEAST = 1e-4  # what a logarithmic axis shows of no alarms at all
 
 
 def needs_matplotlib() -> None:
@@ -49,7 +47,7 @@ def ranks_plot(path: Path, label: str, ours: Mapping[str, float], others: Mappin
     """
     names = list(ours)
     places = list(range(len(names)))[::-1]
-    with _axes(path, 5.2, 0.19 * len(ours) + 0.8) as axes:
+    with _axes(path, 5.2, 0.19 * len(ours) + 0.8) as (axes,):
         for place, name in zip(places, names, strict=True):
             axes.plot(others[name], [place] * len(others[name]), "|", color="0.45", markersize=7, zorder=2)
         axes.plot(list(ours.values()), places, "o", color="C3", markersize=4, zorder=3)
@@ -57,36 +55,35 @@ def ranks_plot(path: Path, label: str, ours: Mapping[str, float], others: Mappin
         axes.set_xlabel(label)
 
 
-def alarms_plot(path: Path, cells: Mapping[float, Sequence[tuple[float, float, float]]]) -> None:
-    """Shares of alarms by alpha, in the order of the shares, each over the interval that it should lie in.
+def alarms_plot(path: Path, by_alpha: Mapping[float, Sequence[AlarmCell]]) -> None:
+    """Shares of alarms in the order of the shares, each over the interval that it should lie in: a panel each alpha.
 
     Args:
         path: SVG file to write.
-        cells: (share, low, high end of the interval) by alpha.
+        by_alpha: cells by alpha.
     """
-    with _axes(path, 5.2, 2.6) as axes:
-        for colour, (alpha, points) in zip(("C0", "C1", "C2"), cells.items(), strict=False):
-            ordered = sorted(points)
-            places = [(place + 0.5) / len(ordered) for place in range(len(ordered))]
-            low, high = ([max(point[end], _LEAST) for point in ordered] for end in (1, 2))
-            axes.vlines(places, low, high, color=colour, alpha=0.25, linewidth=1.5)
-            shares = [max(point[0], _LEAST) for point in ordered]
-            axes.plot(places, shares, ".", color=colour, markersize=3, label=f"α = {alpha:g}")
-        axes.set_yscale("log")
-        axes.set_xlabel("sets and seeds, in the order of their share")
-        axes.set_ylabel("ordinary rows that alarm")
-        axes.set_xticks([])
-        axes.legend(frameon=False)
+    with _axes(path, 7.2, 2.4, panels=len(by_alpha)) as panels:
+        for axes, (alpha, cells) in zip(panels, by_alpha.items(), strict=True):
+            ordered = sorted(cells, key=lambda cell: cell.share)
+            places = list(range(len(ordered)))
+            low, high = ([cell.interval[end] / cell.m for cell in ordered] for end in (0, 1))
+            axes.vlines(places, low, high, color="0.75", linewidth=1.2)
+            axes.axhline(alpha, color="0.3", linewidth=0.6)
+            axes.plot(places, [cell.share for cell in ordered], "o", color="C3", markersize=1.8)
+            axes.set_title(f"α = {alpha:g}")
+            axes.set_ylim(bottom=0.0)
+            axes.set_xticks([])
+        panels[0].set_ylabel("ordinary rows that alarm")
 
 
 @contextmanager
-def _axes(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Axes to draw on; the file is written at the end."""
+def _axes(path: Path, width: float, height: float, panels: int = 1) -> Iterator[list[Any]]:
+    """Axes to draw on, side by side; the file is written at the end."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
-        yield figure.subplots()
+        yield list(figure.subplots(1, panels, squeeze=False)[0])
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})

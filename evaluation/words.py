@@ -39,15 +39,16 @@ column cannot have, which a bundle refuses, counts as the strangest there is, or
 
 **The others** are seven detectors of PyOD with their default parameters, on columns standardised by the training rows,
 which they all see; columns in which these do not vary are left out. The seed is also that of isolation forest and PCA.
-ECOD and COPOD rank a test row among training and test rows together, as PyOD has it.
+ECOD and COPOD rank a test row among training and test rows together, as PyOD has it; PCA gives every row an infinite
+score where columns depend on each other linearly, and so an AUROC of 0.5.
 
 AUROC and AUPR (average precision) are of held-out rows. They are compared among themselves alone. An interval after a
 mean over sets is a paired bootstrap's, 95 %: sets are drawn with replacement, and seeds within them. Several sets were
 cut out of one table (satellite, satimage-2 and landsat; annthyroid and thyroid; cardio and Cardiotocography; breastw
 and WBC; http and smtp), so that there are fewer independent sources than sets; "sources drawn together" is the interval
-with these drawn as one. Not inferior means that the interval of the difference ends above −0.01, a point of AUROC. A
-detector that failed counts as one that guesses. The figures of every set and seed are in the CSV file beside this
-page."""
+with these drawn as one. Not inferior means that the interval of the difference ends above −0.01, a point of AUROC, and
+better that it ends above 0. A detector that failed counts as one that guesses. The figures of every set and seed are in
+the CSV file beside this page."""
 
 RANKING = {"A": "Setting A: trained on ordinary rows", "B": "Setting B: trained on contaminated rows"}
 
@@ -62,9 +63,10 @@ Cells of one set share rows, and those of one seed the model. Anomalies that ala
 
 CONDITIONAL = """\
 With `guarantee: "training_conditional"` 95 % of calibration sets keep the realised rate at or below α, each for itself.
-The realised rate is seen through the held-out rows alone, so that the share of cells with at most α alarms falls short
-of 95 % where these are few: beside it stands what is expected of a promise that is kept exactly. A cell is shown to
-break it where its alarms are too many, at 5 % (binomial), for a rate of α: of cells that keep α, at most 5 % are."""
+The realised rate is seen through the held-out rows alone, so that the share of cells with at most α alarms may fall
+short of 95 % where these are few: beside it stands what is expected, exactly, of scores without ties. The share is a
+mean over sets, and its interval is over sets and seeds; the promise is kept where the interval reaches what is
+expected."""
 
 DISCOVERIES = """\
 Benjamini–Hochberg as the service does it, at a false discovery rate of 0.1: two hundred requests a cell, each of ninety

@@ -65,10 +65,10 @@ def test_a_set_without_a_figure_is_refused(values: dict[str, list[float]]) -> No
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.001, 0.02, "better"),
-        (-0.009, 0.02, "not inferior by a point"),
+        (0.001, 0.02, "ours is better"),
+        (-0.009, 0.02, "ours is not inferior"),
         (-0.011, 0.02, "not shown: the interval reaches below −0.01"),
-        (-0.03, -0.011, "inferior by more than a point"),
+        (-0.03, -0.011, "ours is inferior by more than a point"),
     ],
 )
 def test_what_an_interval_says(low: float, high: float, words: str) -> None:

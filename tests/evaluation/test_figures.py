@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.conformal import alarm_rank
+from evaluation.alarms import alarm_cells, share_kept
 from evaluation.figures import (
     alarm_figures,
     alarm_interval,
-    beyond_doubt,
     false_discoveries,
     kept_by_chance,
     ranking_figures,
@@ -74,8 +76,6 @@ def test_ties_waive_the_lower_end_alone() -> None:
 
 def test_what_few_held_out_rows_can_show() -> None:
     assert kept_by_chance(1, 99, 5, 0.05) == pytest.approx(0.95)  # one row, which alarms with probability 5/100
-    assert not beyond_doubt(8, 100, 0.05)
-    assert beyond_doubt(10, 100, 0.05)  # P(Binomial(100, 0.05) >= 10) is 0.028, and of 8 it is 0.128
 
 
 def test_a_training_conditional_promise_is_kept_by_95_of_100_calibration_sets() -> None:
@@ -108,3 +108,23 @@ def test_a_false_discovery_is_counted_among_the_discoveries() -> None:
     found = false_discoveries(calibration, ordinary, np.full(10, 3.0), seed=0)
     assert found is not None
     assert (found["false"], found["found"]) == (0.5, 1.0)  # every request is of the same rows: twenty are discovered
+
+
+def test_cells_outside_are_told_apart() -> None:
+    def line(alarms: int, tied: float) -> dict[str, Any]:
+        counts = {"0.1": {"rank": 200, "false_alarms": alarms, "detected": 3}}
+        return {"n_calibration": 1999, "n_ordinary": 1000, "n_strange": 4, "tied": tied, "marginal": counts}
+
+    lines = {"a": {0: line(100, 0.0), 1: line(160, 0.5)}, "b": {0: line(40, 0.0), 1: line(40, 0.5)}}
+    (cells,) = alarm_cells(lines, "marginal").values()
+    assert [(cell.above, cell.below, cell.waived) for cell in cells] == [
+        (False, False, False),
+        (True, False, True),
+        (False, True, False),
+        (False, False, True),
+    ]
+    assert [cell.kept for cell in cells] == [True, False, True, True]
+    assert share_kept(cells).mean == 0.75
+    assert {cell.detected for cell in cells} == {0.75}
+    assert str(cells[1]).startswith("a, seed 1, α = 0.1: 160 of 1,000, not 0 to ")
+    assert alarm_cells(lines, "training_conditional") == {}
