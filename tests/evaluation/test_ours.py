@@ -7,30 +7,49 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+import pytest
 from rich.console import Console
 
 from contract.bundle import open_bundle
 from contract.support import Column, Support
-from evaluation.labelled import Labelled, deal
-from evaluation.ours import allowed, scores_of
+from evaluation.labelled import Labelled, Split, deal
+from evaluation.ours import Scores, allowed, scores_of
 from runtime.model import load_model
-from training.draft import draft_recipe, write_draft
+from training.draft import Draft, draft_recipe, write_draft
 from training.evaluate import answers
 from training.progress import Reporter
 from training.train import train
 
 
-def test_scores_are_those_of_the_bundle(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def split() -> Split:
     generator = np.random.default_rng(0)
     rows = generator.normal(size=(260, 3)) * [1.0, 5.0, 0.1] + np.arange(3)
     rows = np.concatenate([rows, np.full((260, 1), 7.0)], axis=1)  # a column that is left out
-    split = deal(Labelled("made", rows, np.arange(260) >= 240, ""), 0, "A")
-    found = scores_of("made", split)
-    file = tmp_path / "made.parquet"
+    return deal(Labelled("made", rows, np.arange(260) >= 240, ""), 0, "A")
+
+
+@pytest.fixture(scope="module")
+def found(split: Split) -> Scores:
+    return scores_of("made", split)
+
+
+def drafted(split: Split, folder: Path) -> Draft:
+    file = folder / "made.parquet"
     pa.parquet.write_table(pa.table({f"x{place}": values for place, values in enumerate(split.train.T)}), file)
-    draft = draft_recipe(file, data_root=tmp_path, purpose="anomaly")
-    assert found.recipe == draft.text
-    recipe, _ = write_draft(draft, tmp_path)
+    return draft_recipe(file, data_root=folder, purpose="anomaly")
+
+
+def test_the_recipe_is_drafted_for_anomaly_scores(split: Split, found: Scores, tmp_path: Path) -> None:
+    assert found.recipe == drafted(split, tmp_path).text
+    assert len(found.test) == len(split.test)
+    assert np.isfinite(found.test).all()
+    assert (np.diff(found.calibration) >= 0).all()
+
+
+@pytest.mark.slow
+def test_scores_are_those_of_the_bundle(split: Split, found: Scores, tmp_path: Path) -> None:
+    recipe, _ = write_draft(drafted(split, tmp_path), tmp_path)
     quiet = Reporter(Console(quiet=True))
     trained = train(recipe, data_root=tmp_path, out=tmp_path / "out", runs=tmp_path / "runs", reporter=quiet)
     model = load_model(open_bundle(trained.bundle.folder))

@@ -38,7 +38,7 @@ EVALUATION = [
     ),
     *mutants_of(
         "evaluation/ours.py",
-        "tests/evaluation/test_ours.py",
+        "tests/evaluation/test_ours.py::test_the_recipe_is_drafted_for_anomaly_scores",
         the_draft_is_for_densities=('purpose="anomaly"', 'purpose="density"'),
     ),
 ]
