@@ -62,11 +62,13 @@ def cells_of(
 
 
 def missing(cells: Sequence[Cell], lines: Sequence[dict[str, Any]], digests: dict[str, str]) -> list[Cell]:
-    """The cells that no line holds, of the same file and protocol."""
+    """The cells that no line holds, of the same file and protocol, and of ours of the same default."""
+    default = ours.default_digest() if any(cell.detector == OURS for cell in cells) else None
     have = {
         (line["part"], line["set"], line["seed"], line["setting"], line["detector"])
         for line in lines
-        if line.get("protocol") == PROTOCOL and line.get("sha256") == digests.get(line.get("set", ""))
+        if line.get("protocol") == PROTOCOL and line.get("set") in digests and line["sha256"] == digests[line["set"]]
+        if line["detector"] != OURS or line.get("default") == default
     }
     return [cell for cell in cells if (cell.part, cell.set, cell.seed, cell.setting, cell.detector) not in have]
 
@@ -123,6 +125,8 @@ def measure(cell: Cell, split: Split, scores: Path | None = None) -> dict[str, A
         "d": split.train.shape[1], "n_ordinary": len(split.ordinary), "n_strange": len(split.strange),
     }  # fmt: skip
     try:
+        if cell.detector == OURS:
+            line["default"] = ours.default_digest()
         figures = _ours(cell, split, scores) if cell.detector == OURS else _theirs(cell, split)
     except (detectors.DetectorError, TrainingError, TrainingInputError) as error:
         figures = {"error": str(error)}

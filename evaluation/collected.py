@@ -31,10 +31,13 @@ Measured = dict[str, dict[str, dict[int, Line]]]
 
 
 def collect(lines: Sequence[Line], part: str, setting: str) -> Measured:
-    """The lines of a part and a setting; of two of one cell, the last counts."""
+    """The lines of a part and a setting; of two of one cell, the last counts, and of ours those of the last default."""
+    default = next((line.get("default") for line in reversed(lines) if line.get("detector") == OURS), None)
     found: Measured = {}
     for line in lines:
         if (line["part"], line.get("setting"), line.get("protocol")) == (part, setting, PROTOCOL):
+            if line["detector"] == OURS and line.get("default") != default:
+                continue
             found.setdefault(line["detector"], {}).setdefault(line["set"], {})[line["seed"]] = line
     return {name: found[name] for name in ALL if name in found}
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from commands.main import main
-from evaluation.cells import OURS, Cell, measure
+from evaluation.cells import OURS, PROTOCOL, Cell, cells_of, measure, missing
+from evaluation.collected import collect
 from evaluation.detectors import DETECTORS, DetectorError, scores_of
 from evaluation.labelled import Labelled, deal
 from evaluation.lines import read_lines
@@ -100,6 +101,18 @@ def test_another_file_of_the_same_name_is_measured_anew(measured: Path, tmp_path
     more: list[object] = ["--detectors", "KNN", "--sets", "1_cross"]
     assert run(*arguments(folder), *more) == 0
     assert len(read_lines(folder / "lines.jsonl")) == 14
+
+
+def test_another_default_is_measured_anew(measured: Path, tmp_path: Path) -> None:
+    lines = read_lines(measured / "lines.jsonl")
+    cells = cells_of("tables", ["1_cross", "2_cross"], [0], ["nonesuch", "KNN"])
+    digests = {line["set"]: line["sha256"] for line in lines}
+    assert missing(cells, lines, digests) == []
+    assert missing(cells, [*lines, {"part": "pictures", "protocol": PROTOCOL}], digests) == []
+    other = [{**line, "default": "0"} if line["detector"] == OURS else line for line in lines]
+    assert missing(cells, other, digests) == [cell for cell in cells if cell.detector == OURS]
+    both = [*other, *(line for line in lines if (line["detector"], line["set"]) == (OURS, "1_cross"))]
+    assert list(collect(both, "tables", "A")[OURS]) == ["1_cross"]  # what is of the default before stays out
 
 
 def test_the_page_says_what_was_measured(measured: Path) -> None:
