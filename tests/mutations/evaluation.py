@@ -39,6 +39,6 @@ EVALUATION = [
     *mutants_of(
         "evaluation/ours.py",
         "tests/evaluation/test_ours.py::test_the_recipe_is_drafted_for_anomaly_scores",
-        the_draft_is_for_densities=('purpose="anomaly"', 'purpose="density"'),
+        the_draft_is_for_densities=('data_root=folder, purpose="anomaly"', 'data_root=folder, purpose="density"'),
     ),
 ]
