@@ -60,10 +60,7 @@ In setting A, for each set, seed and α that the calibration rows can reach: of 
 rows and n calibration rows, if no scores tie; with ties there are fewer alarms. A cell is outside where the number is
 not in the central 99 % of that law; below it only where at most 1 % of the calibration scores tie with another one.
 Cells of one set share rows, and those of one seed the model. Anomalies that alarm are a mean over cells.
-
-A drafted recipe keeps equal rows together in one of its folds. Where many rows repeat, its calibration rows are then
-not exchangeable, one by one, with the rows that come, and nothing is promised: `folds: {repeats: apart}` deals them one
-by one."""
+"""
 
 CONDITIONAL = """\
 With `guarantee: "training_conditional"` 95 % of calibration sets keep the realised rate at or below α, each for itself.

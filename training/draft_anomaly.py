@@ -76,6 +76,7 @@ def anomaly_section(rows: str, n: int) -> dict[str, Any]:
     """The sections ``folds`` and ``anomaly`` of a recipe for n rows, which are called that."""
     reference = "cross-fit" if n < _CROSS_FITTED else "fold"
     return {
-        "folds": {"test": _TEST},
+        # A row that comes may equal one that was trained on, as often as rows repeat: so may a calibration row, then.
+        "folds": {"test": _TEST, "repeats": "apart"},
         "anomaly": {"rows": rows, "statistics": list(STATISTICS), "reference": reference},
     }

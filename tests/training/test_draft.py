@@ -246,6 +246,7 @@ def test_for_anomaly_scores_every_number_is_real_and_three_statistics_make_the_s
     assert list(recipe.anomaly.directions) == ["neighbours", "local_outlier_factor", "mixture"]
     assert recipe.anomaly.reference == "cross-fit"
     assert recipe.folds.test == 0.1
+    assert recipe.folds.repeats == "apart", "calibration rows are to be dealt as the rows that come are drawn"
     _, usual = drafted(tmp_path / "bolts.csv")
     assert (usual.family, usual.anomaly and usual.anomaly.statistics) == ("realnvp", None)
 
