@@ -23,8 +23,10 @@ CLASSICAL: dict[tuple[str, str], dict[str, tuple[str, str]]] = {
     },
     ("models/histogram.py", "tests/models/test_histogram.py"): {
         "the_risk_counts_each_row_for_itself": ("(2.0 - (n + 1.0) * squares)", "(1.0 - n * squares)"),
-        "tails_have_no_mass": ("tail = 1.0 / (n + 1.0)", "tail = 1e-12"),
         "edges_lie_on_rounded_values": ("low - 0.5 * resolution, each", "low, each"),
+    },
+    ("models/nets/tails.py", "tests/models/test_histogram.py"): {
+        "tails_have_no_mass": ("self.mass.fill_(1.0 / (n + 1.0))", "self.mass.fill_(1e-12)"),
     },
     ("models/orthogonal_series.py", "tests/models/test_orthogonal_series.py"): {
         "the_risk_counts_each_row_for_itself": ("2.0 * squares - (n + 1) * coefficients", "squares - n * coefficients"),

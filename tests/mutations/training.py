@@ -91,13 +91,17 @@ TRAINING = [
         "training/adapter.py",
         "tests/training/test_loop.py",
         pictures_are_turned_upside_down=("x.flip(2), x)", "x.flip(1), x)"),
+        pixels_are_drawn_alike_in_each_epoch=(
+            "_drawn(x, torch.full_like(row, self.seed), row)",
+            "_drawn(x, row * 0, position)",
+        ),
     ),
     *mutants_of(
         "training/data/dataset.py",
         "tests/training/test_folds.py",
         labels_stay_behind=(
-            "None if part is None else part[which] for",
-            "None if part is None else part[: len(self.rows[which])] for",
+            "None if x is None else x[which] for",
+            "None if x is None else x[: len(self.rows[which])] for",
         ),
     ),
     *mutants_of(
