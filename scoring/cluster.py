@@ -38,6 +38,7 @@ from scoring.tables import TableScorer
 __all__ = ["connected", "score_file_on"]
 
 _BLOCK_BYTES = 2**20
+_FAULT = "fault"
 _CONNECT_SECONDS = 10.0
 _STORE_BYTES = 2**28  # of a cluster on this machine alone; a piece is a megabyte or two
 
@@ -229,7 +230,7 @@ class _Worker:
 
     def __call__(self, block: Any) -> Any:
         if self._fault is not None:
-            raise ClusterError(f"a worker {self._fault}")
+            return pyarrow.table([[self._fault]], names=[_FAULT])  # raised, it would come back as Ray's words alone
         names = self._work.columns
         whole = block.combine_chunks()
         fits = pyarrow.compute.is_null(whole.column(len(names) + 1))
@@ -266,6 +267,8 @@ def _answers(work: _Work, workers: int, table_scorer: TableScorer) -> Iterator[A
             num_gpus=0 if work.provider == "cpu" else 1,
         )
         for block in scored.iter_batches(batch_size=None, batch_format="pyarrow"):
+            if block.column_names == [_FAULT]:
+                raise ClusterError(f"a worker {block[_FAULT][0].as_py()}")
             if block.num_rows:
                 yield _answered(block.combine_chunks(), schema, table_scorer.on_error == "fail")
     except RayError as error:
@@ -288,8 +291,8 @@ def _told(error: RayError) -> Exception:
     cause: Any = error
     while isinstance(cause, RayError) and getattr(cause, "cause", None) is not None:
         cause = vars(cause)["cause"]
-    if isinstance(cause, FileError | ClusterError):
-        return type(cause)(str(cause))
+    if isinstance(cause, FileError):
+        return FileError(str(cause))
     return ClusterError(f"the cluster: {_plain(cause)}")
 
 

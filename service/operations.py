@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -34,9 +33,10 @@ from service.cache import RowCache
 from service.catalogue import Catalogue
 from service.errand import PLAIN, Errand
 from service.errors import DeadlineExceeded, NotSupported, TooLarge
+from service.explanations import Explainer, method_of
 from service.knobs import Knobs, read_knobs
 from service.partial import Partial, filling_of, read_given, summed_out
-from service.reading import Given, read_codes, read_partial, read_rows
+from service.reading import Given, read_codes, read_partial, read_rows, read_seed
 from service.scheduler import Scheduler
 
 __all__ = ["Answer", "CacheUse", "Operations"]
@@ -78,6 +78,7 @@ class Operations:
         self._scheduler = scheduler
         self._cache = cache
         self._max_answer_bytes = max_answer_bytes
+        self._explainer = Explainer()
         self._as_json = True
 
     @cached_property
@@ -110,13 +111,13 @@ class Operations:
         capability: Capability = "inpaint" if given else "sample"
         loaded, program = self._find(model, version, capability)
         self._check_size(program, n)
-        chosen = _seed_of(seed, start, n)
+        chosen = read_seed(seed, start, n)
         knobs = read_knobs(program, n, parameters=parameters, condition=condition)
         about: dict[str, Any] = {}
         if given:
-            partial = read_given(loaded.manifest.support, given)
-            about = {"given": dict(given), **filling_of(program, partial), "exact": partial.exact(program.filling)[0]}
-            inputs = _repeated(partial, program, n, chosen, start)
+            known = read_given(loaded.manifest.support, given)
+            about = {"given": dict(given), **filling_of(program, known), "exact": known.exact(program.filling)[0]}
+            inputs = known.repeated(program, n, chosen, start)
         else:
             inputs = {
                 "seed": np.full(n, chosen, dtype=np.int64),
@@ -156,12 +157,12 @@ class Operations:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "inpaint")
-        partial = await read_partial(loaded.manifest.support, rows, records)
-        self._check_size(program, len(partial.x) * n)
-        chosen = _seed_of(seed, start, n)
-        knobs = read_knobs(program, len(partial.x), parameters=parameters, condition=condition)
-        inputs = _repeated(partial, program, n, chosen, start)
-        each = knobs.at(np.repeat(np.arange(len(partial.x)), n))
+        known = await read_partial(loaded.manifest.support, rows, records)
+        self._check_size(program, len(known.x) * n)
+        chosen = read_seed(seed, start, n)
+        knobs = read_knobs(program, len(known.x), parameters=parameters, condition=condition)
+        inputs = known.repeated(program, n, chosen, start)
+        each = knobs.at(np.repeat(np.arange(len(known.x)), n))
         outputs, cache = await self._rows(loaded, "inpaint", inputs, errand, each)
         body = {
             **answer_head(loaded),
@@ -170,7 +171,7 @@ class Operations:
             "n": n,
             "parameters": knobs.parameters,
             **condition_of(knobs),
-            **filling_of(program, partial),
+            **filling_of(program, known),
             **columns_of(loaded),
             "rows": answer_of(program, outputs, "sample"),
         }
@@ -206,10 +207,10 @@ class Operations:
                 got="true",
             )
         if "marginal" in loaded.manifest.capabilities:
-            partial = await read_partial(loaded.manifest.support, rows, records)
-            x = partial.x
+            known = await read_partial(loaded.manifest.support, rows, records)
+            x = known.x
         else:
-            partial, x = None, await read_rows(loaded.manifest.support, rows, records)
+            known, x = None, await read_rows(loaded.manifest.support, rows, records)
         knobs = read_knobs(program, len(x), parameters=parameters, condition=condition)
         inputs: Env = {"x": x}
         if program.input("seed") is not None:
@@ -219,12 +220,12 @@ class Operations:
             inputs["seed"] = np.full(len(x), chosen, dtype=np.int64)
         elif seed is not None:
             raise InputError(column="seed", expected="no seed, for this model's log_prob draws nothing", got=str(seed))
-        if partial is not None and not partial.whole.all():
+        if known is not None and not known.whole.all():
             if trace:
                 raise InputError(column="trace", expected="rows without values left out, or no trace", got="true")
-            values, cache = await self._marginals(loaded, partial, errand, knobs)
+            values, cache = await self._marginals(loaded, known, errand, knobs)
             body = log_prob_answer(loaded, program, {"log_prob": values}, knobs)
-            return Answer({**body, **summed_out(loaded.manifest.support, partial, values)}, loaded, cache)
+            return Answer({**body, **summed_out(loaded.manifest.support, known, values)}, loaded, cache)
         # Terms take hundreds of times the room of their sum: they are no part of what the cache keeps.
         left_out = () if trace else ("trace",)
         outputs, cache = await self._rows(loaded, "log_prob", inputs, errand, knobs, kept=not trace, left_out=left_out)
@@ -289,20 +290,29 @@ class Operations:
         rows: Given | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         alarms: Alarms = USUAL_ALARMS,
+        explain: bool = False,
         errand: Errand = PLAIN,
     ) -> Answer:
         """Anomaly scores with conformal p-values, and the alarms and discoveries that are asked for.
+
+        ``explain`` asks for the contributions of columns to the log-probability, which take more runs.
 
         Raises:
             UnknownModel, NotSupported, InputError, TooLarge, and what ``Scheduler.run`` raises.
         """
         loaded, program = self._find(model, version, "score")
         alarms.check()
+        if explain:
+            method_of(loaded)  # refuses before anything runs
         x = await read_rows(loaded.manifest.support, rows, records)
         # At the default number of steps and without a condition, as the calibration rows were scored.
         knobs = read_knobs(program, len(x), parameters=None, condition=None)
         outputs, cache = await self._rows(loaded, "score", {"x": x}, errand, knobs)
-        return Answer(score_answer(loaded, program, outputs, alarms), loaded, cache)
+        body = score_answer(loaded, program, outputs, alarms)
+        if explain:
+            self._check_size(loaded.program("log_prob"), len(x))
+            body |= await self._explainer.explain(loaded, x, partial(self._plainly, errand))
+        return Answer(body, loaded, cache)
 
     async def classify(
         self,
@@ -335,23 +345,29 @@ class Operations:
         return loaded, program
 
     async def _marginals(
-        self, model: LoadedModel, partial: Partial, errand: Errand, knobs: Knobs
+        self, model: LoadedModel, known: Partial, errand: Errand, knobs: Knobs
     ) -> tuple[NDArray[np.float64], CacheUse]:
         """log p of what is known of each row. A whole row goes its usual way, so that no neighbour moves its bits."""
-        values = np.empty(len(partial.x))
+        values = np.empty(len(known.x))
         uses: set[CacheUse] = set()
         parts: dict[Capability, NDArray[np.int64]] = {
-            "log_prob": np.flatnonzero(partial.whole),
-            "marginal": np.flatnonzero(~partial.whole),
+            "log_prob": np.flatnonzero(known.whole),
+            "marginal": np.flatnonzero(~known.whole),
         }
         for capability, rows in parts.items():
             if len(rows):
-                some = partial.at(rows)
+                some = known.at(rows)
                 inputs = {"x": some.x} if capability == "log_prob" else some.inputs(model.program("marginal"))
                 outputs, use = await self._rows(model, capability, inputs, errand, knobs.at(rows))
                 values[rows] = outputs["log_prob"]
                 uses.add(use)
         return values, uses.pop() if len(uses) == 1 else "partial"
+
+    async def _plainly(self, errand: Errand, model: LoadedModel, capability: Capability, inputs: Env) -> Env:
+        """The program's outputs where nobody has set anything, past the cache."""
+        n = len(next(iter(inputs.values())))
+        knobs = read_knobs(model.program(capability), n, parameters=None, condition=None)
+        return (await self._rows(model, capability, inputs, errand, knobs, kept=False))[0]
 
     def _check_size(self, program: Program, n: int) -> None:
         per_row = sum(
@@ -361,7 +377,7 @@ class Operations:
             for part in program.outputs
             if part.shape
         )
-        most = max(1, self._max_answer_bytes // per_row)
+        most = max(1, self._max_answer_bytes // max(1, per_row))
         if n > most:
             raise TooLarge(n, most, self._max_answer_bytes)
 
@@ -427,20 +443,3 @@ class Operations:
                 return outputs, report.outcome
         except TimeoutError:
             raise DeadlineExceeded() from None
-
-
-def _seed_of(seed: int | None, start: int, n: int) -> int:
-    """The seed that was asked for, or one by chance."""
-    if n < 1:
-        raise InputError(column="n", expected="a whole number of 1 or more", got=str(n))
-    chosen = secrets.randbelow(ADDRESS_LIMIT) if seed is None else seed
-    for name, value in (("seed", chosen), ("start", start), ("start + n - 1", start + n - 1)):
-        if not 0 <= value < ADDRESS_LIMIT:
-            raise InputError(column=name, expected="a whole number from 0 to 2**53 - 1", got=str(value))
-    return chosen
-
-
-def _repeated(partial: Partial, program: Program, n: int, seed: int, start: int) -> Env:
-    """Inputs of n draws for each row."""
-    held = {name: np.repeat(values, n, axis=0) for name, values in partial.inputs(program).items()}
-    return {**held, **partial.addresses(n, seed, start)}

@@ -86,6 +86,11 @@ class Partial:
             row = (row_address(held).astype(np.uint64)[:, None] + count) & np.uint64(2**63 - 1)
         return {"seed": np.full(len(held) * n, seed, dtype=np.int64), "row": row.reshape(-1).astype(np.int64)}
 
+    def repeated(self, program: Program, n: int, seed: int, start: int) -> dict[str, Array]:
+        """Inputs of n draws for each row."""
+        held = {name: np.repeat(values, n, axis=0) for name, values in self.inputs(program).items()}
+        return {**held, **self.addresses(n, seed, start)}
+
     def exact(self, filling: Filling | None) -> list[bool]:
         """Of each row, whether draws are from the law given everything that is known."""
         if filling == "earlier":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from contract.errors import InputError
 from contract.programs import Program
+from contract.randomness import ADDRESS_LIMIT
 from contract.support import Support
 from service.partial import Partial
 
-__all__ = ["PIECE", "Given", "read_codes", "read_partial", "read_rows"]
+__all__ = ["PIECE", "Given", "read_codes", "read_partial", "read_rows", "read_seed"]
 
 Array = NDArray[Any]
 Given = Sequence[Any] | Array
@@ -110,3 +112,18 @@ async def _in_pieces(array: Array, check: Callable[[Array], Array], name: str, s
         return np.concatenate(pieces)
 
     return await asyncio.to_thread(every)
+
+
+def read_seed(seed: int | None, start: int, n: int) -> int:
+    """The seed that was asked for, or one by chance, for n rows from ``start`` on.
+
+    Raises:
+        InputError: an address among theirs that is none.
+    """
+    if n < 1:
+        raise InputError(column="n", expected="a whole number of 1 or more", got=str(n))
+    chosen = secrets.randbelow(ADDRESS_LIMIT) if seed is None else seed
+    for name, value in (("seed", chosen), ("start", start), ("start + n - 1", start + n - 1)):
+        if not 0 <= value < ADDRESS_LIMIT:
+            raise InputError(column=name, expected="a whole number from 0 to 2**53 - 1", got=str(value))
+    return chosen

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from contract.capabilities import NumberKind
 from contract.conformal import Guarantee
 from service.answers import USUAL_ALARMS, Alarms
 from service.api import examples
 from service.api.calls import post
-from service.api.schemas import AnswerHead, AskedAbout, Values
+from service.api.schemas import AnswerHead, AskedAbout, Nested, Values
 from service.errand import Errand
+from service.explanations import Method
 from service.operations import Answer, Operations
 
 __all__ = ["AnomalyScoreAnswer", "AnomalyScoreRequest", "router"]
@@ -41,6 +43,27 @@ class AnomalyScoreRequest(AskedAbout):
         description="Rate of false discoveries to keep over the rows of this request (Benjamini and Hochberg 1995): "
         "the answer then has `is_discovery`.",
     )
+    explain: bool = Field(
+        default=False,
+        description="Whether to say what about each row is unlikely: the contributions of its columns to its "
+        "log-probability. Where a model does not know them as terms, each column of each row takes a run.",
+    )
+
+
+class Explanation(BaseModel):
+    """What `contributions` are."""
+
+    method: Method = Field(
+        description="chain_rule: log p of each column given those that the model takes before it; conditional: given "
+        "all others; replacement: log_prob less what it would be with the column's usual value."
+    )
+    exact: bool = Field(
+        description="Whether each number is what `meaning` says, of the model's own law and to rounding: not by "
+        "`replacement`, which is an approximation, nor where log_prob itself is a bound or an estimate."
+    )
+    kind: NumberKind = Field(description="Kind of the log-probability that is explained.")
+    units: Literal["nats"] = Field(description="Natural logarithms, of densities in the data's own units.")
+    meaning: str = Field(description="The same in words.")
 
 
 class AnomalyScoreAnswer(AnswerHead):
@@ -83,6 +106,17 @@ class AnomalyScoreAnswer(AnswerHead):
         "them cannot be, which needs n_calibration of at least rows/fdr − 1.",
     )
     fdr_promise: str | None = Field(default=None, description="What `is_discovery` promises and what it does not.")
+    explanation: Explanation | None = Field(
+        default=None, description="Where `explain` is asked for: what `contributions` are."
+    )
+    contributions: Nested | None = Field(
+        default=None,
+        description="Where `explain` is asked for: for each row a number for each column, in the order of `columns`, "
+        'or for each pixel or sample. Low ones say what is unlikely about it; "NaN" is a difference of infinities.',
+    )
+    columns: list[str] | None = Field(
+        default=None, description="Names of the columns, where `explain` is asked for and they have any."
+    )
 
 
 @post(
@@ -100,9 +134,15 @@ async def anomaly_score(operations: Operations, asked: AnomalyScoreRequest, erra
 
     The p-value is conformal: for rows exchangeable with the calibration rows, P(p <= alpha) <= alpha on average over
     draws of those rows, however good or bad the model is. With `fdr`, the answer also has discoveries: rows to look
-    into, of which at most that share is expected to be ordinary.
+    into, of which at most that share is expected to be ordinary. With `explain`, it says what is unlikely about a row.
     """
     alarms = Alarms(asked.alpha, asked.guarantee, asked.fdr)
     return await operations.anomaly_score(
-        asked.model, asked.version, rows=asked.rows, records=asked.records, alarms=alarms, errand=errand
+        asked.model,
+        asked.version,
+        rows=asked.rows,
+        records=asked.records,
+        alarms=alarms,
+        explain=asked.explain,
+        errand=errand,
     )

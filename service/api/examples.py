@@ -79,6 +79,12 @@ ANOMALY_SCORE = {
         rows=[[0.0, 1.0], [1.0, -0.5], [0.5, 0.25], [3.0, 3.0]],
         fdr=0.1,
     ),
+    "explain": _example(
+        "What is strange about this point, which lies too high for its x?",
+        model="moons-gaussian",
+        rows=[[0.5, 2.5]],
+        explain=True,
+    ),
 }
 
 # No bundle that ships has an exact law of rows given a label.

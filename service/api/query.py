@@ -25,13 +25,13 @@ _MOST_FIELDS = 200
 
 @lru_cache
 def scalars(model: type[BaseModel]) -> dict[str, type]:
-    """The members of a request that are one number or string, with their types."""
+    """The members of a request that are one number, string or truth, with their types."""
     found: dict[str, type] = {}
     for name, field in model.model_fields.items():
         kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not type(None)]
         if get_origin(field.annotation) is Literal:  # one of some words
             kinds = list({type(word) for word in kinds})
-        if len(kinds) == 1 and kinds[0] in (str, int, float):
+        if len(kinds) == 1 and kinds[0] in (str, int, float, bool):
             found[name] = kinds[0]
     return found
 
@@ -86,7 +86,7 @@ def merge(body: dict[str, Any], query: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _agree(name: str, body: Any, query: Any) -> None:
-    if isinstance(body, bool) or body != query:
+    if isinstance(body, bool) != isinstance(query, bool) or body != query:  # True equals 1
         raise ProblemError(
             "invalid-request",
             f"{name!r} is {_words(body)} in the body and {_words(query)} in the query string; give it once",
@@ -97,14 +97,14 @@ def _agree(name: str, body: Any, query: Any) -> None:
 
 
 def _typed(text: str, kind: type) -> Any:
-    """A number where one is meant; other text stays text, and the request's model says what it expected."""
+    """A number or a truth where one is meant; other text stays text, and the request's model says what it expected."""
     if kind is str:
         return text
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-    return value if type(value) in (int, float) else text
+    return value if type(value) in ((bool,) if kind is bool else (int, float)) else text
 
 
 def _json_scalar(text: str) -> Any:

@@ -67,6 +67,23 @@ SERVICE = [
         ),
     ),
     *mutants_of(
+        "service/explanations.py",
+        "tests/service/test_explanations.py",
+        every_column_is_left_out_at_once=(
+            "known = np.tile(~np.eye(size, dtype=np.bool_), (n, 1))",
+            "known = np.tile(np.eye(size, dtype=np.bool_), (n, 1))",
+        ),
+        the_usual_value_is_the_smallest=("np.sort(known)[(len(known) - 1) // 2]", "np.sort(known)[0]"),
+        replacements_are_called_exact=('method != "replacement" and output.kind == "exact"', 'output.kind == "exact"'),
+        any_number_of_rows_is_explained=('if method != "chain_rule" and n * size > MOST_RUNS:', "if False:"),
+        differences_of_random_numbers_explain=('if program.input("seed") is not None:', "if False:"),
+    ),
+    *mutants_of(
+        "service/api/query.py",
+        "tests/service/test_explanations.py",
+        one_is_true_in_the_query=("((bool,) if kind is bool else (int, float))", "(bool, int, float)"),
+    ),
+    *mutants_of(
         "service/api/fast_json.py",
         "tests/service/test_fast_path.py",
         large_bodies_may_nest=('if not n or body.count(b"[") != n + 1:', "if not n:"),
@@ -134,7 +151,10 @@ SERVICE = [
     *mutants_of(
         "service/api/query.py",
         "tests/service/test_query.py",
-        the_query_overrules_the_body=("if isinstance(body, bool) or body != query:", "if False:"),
+        the_query_overrules_the_body=(
+            "if isinstance(body, bool) != isinstance(query, bool) or body != query:",
+            "if False:",
+        ),
     ),
     *mutants_of(
         "service/auth.py",

@@ -84,6 +84,49 @@ def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFam
                 np.testing.assert_array_equal(np.array(answer.json()["scale"]), parts["scale"])
 
 
+def test_what_is_unlikely_about_a_row_is_said_by_the_best_that_a_family_knows(
+    client: httpx.Client, family: TrainedFamily
+) -> None:
+    manifest, support = family.served.manifest, family.served.manifest.support
+    if "score" not in manifest.capabilities:
+        return
+    x = family.folds.test.rows[:3]
+    rows = np.where(np.isnan(x), None, x).tolist() if x.dtype.kind == "f" else x.tolist()
+    answer = ask(client, "/anomaly-score", family, rows=rows, explain=True)
+    outputs = (
+        [] if "log_prob" not in manifest.capabilities else [p.name for p in family.served.program("log_prob").outputs]
+    )
+    if answer.status_code != 200:
+        assert answer.status_code == 422
+        random = bool(outputs) and family.served.program("log_prob").input("seed") is not None
+        assert not outputs or random or "sample" not in manifest.capabilities, answer.text
+        return
+    found = answer.json()
+    method, contributions = found["explanation"]["method"], np.array(found["contributions"], dtype=np.float64)
+    parts = graphs(family, "log_prob", x=x)
+    log_prob = parts["log_prob"]
+    if "trace" in parts or support.size == 1:
+        assert method == "chain_rule"
+        np.testing.assert_allclose(contributions.reshape(len(x), -1).sum(axis=1), log_prob, rtol=1e-12)
+        if "trace" in parts:
+            np.testing.assert_array_equal(contributions, parts["trace"].reshape(contributions.shape))
+    else:
+        assert contributions.shape == (len(x), *support.shape)
+        assert method == ("conditional" if "marginal" in manifest.capabilities else "replacement")
+    if family.name in ("independent", "parametric"):
+        np.testing.assert_allclose(contributions.reshape(len(x), -1).sum(axis=1), log_prob, rtol=1e-9)
+    if (
+        method == "conditional" and support.discrete and all(column.kind == "binary" for column, _ in support.alike)
+    ):  # the same by Bayes' rule over the two values of each column
+        for i in range(support.size):
+            other = x.reshape(len(x), -1).copy()
+            other[:, i] = 1 - other[:, i]
+            flipped = graphs(family, "log_prob", x=other.reshape(x.shape))["log_prob"]
+            wanted = log_prob - np.logaddexp(log_prob, flipped)
+            np.testing.assert_allclose(contributions.reshape(len(x), -1)[:, i], wanted, atol=1e-9)
+    assert found["explanation"]["exact"] == (method != "replacement" and found["explanation"]["kind"] == "exact")
+
+
 def test_what_a_family_lacks_is_a_409_with_its_reason(client: httpx.Client, family: TrainedFamily) -> None:
     paths: dict[Capability, tuple[str, str]] = {
         "sample": ("/sample", ""),

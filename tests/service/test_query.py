@@ -31,11 +31,12 @@ def test_every_scalar_may_stand_there() -> None:
         "alpha": float,
         "guarantee": str,
         "fdr": float,
+        "explain": bool,
     }
     said = {part["name"]: part["schema"] for part in query_parameters(AnomalyScoreRequest)}
     assert said["guarantee"] == {"enum": ["marginal", "training_conditional"], "type": "string"}
     assert said["fdr"] == {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-    assert [part["name"] for part in query_parameters(LogProbRequest)] == ["model", "version", "seed"]
+    assert [part["name"] for part in query_parameters(LogProbRequest)] == ["model", "version", "seed", "trace"]
     assert all(part["description"] and part["schema"]["type"] for part in query_parameters(LogProbRequest))
 
 
