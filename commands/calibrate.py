@@ -26,6 +26,14 @@ def calibrate(
         str | None,
         typer.Option(help="Which rows count as ordinary, in words.", show_default="rows like those of the file"),
     ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column of labels, such as a kind of machine. Questions that give a label are then answered among "
+            "the rows of that label, and alarms keep their rate for each label by itself.",
+        ),
+    ] = None,
     missing: Annotated[
         list[str] | None,
         typer.Option(metavar="WORD", help="A word for a missing value, beside NA, NaN, ? and the like; repeatable."),
@@ -58,7 +66,7 @@ def calibrate(
     folder = bundle.resolve()
     try:
         support = open_bundle(folder).manifest.support
-        found = read_rows_of(rows, support, missing=missing or ())
+        found = read_rows_of(rows, support, missing=missing or (), label=label)
         if found.unused:
             say(f"columns that the bundle does not know: {', '.join(map(repr, found.unused))}")
         made = recalibrate(
@@ -68,6 +76,8 @@ def calibrate(
             ordinary=f"rows like those of {rows.name}" if ordinary is None else ordinary,
             source_sha256=found.sha256,
             contaminated=contaminated,
+            labels=found.labels,
+            labelled_by=label,
             say=say,
         )
     except InputError as error:
@@ -83,6 +93,9 @@ def calibrate(
     needed = calibration_needed(0.05, "marginal")
     if needed is not None and about.ordinary < needed:
         print(f"No alarm at alpha = 0.05 is possible: that takes {needed} ordinary rows.")
+    for group in about.groups:
+        least = smallest_p_value(about.of(group.label).ordinary)
+        print(f"  {label} = {group.label}: {group.n:,} rows; the smallest p-value is {least:.2g}.")
     if about.tied > TIED:
         print(f"{100 * about.tied:.0f} % of the rows tie with another one, which makes alarms rarer.")
 

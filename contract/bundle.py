@@ -65,11 +65,22 @@ class Bundle:
         calibration = self.manifest.calibration
         if calibration is None:
             return None
-        scores = read_arrays(self.path(calibration.file)).get("scores")
-        if scores is None or scores.dtype != np.float64 or scores.shape != (calibration.n,):
-            raise BundleError(f"{self.folder}: {calibration.file} must hold {calibration.n} float64 'scores'")
+        return self._scores(calibration.file, "scores", calibration.n)
+
+    def group_scores(self) -> dict[str, NDArray[np.float64]]:
+        """Calibration scores of the rows of each label, sorted ascending; errors as for ``calibration_scores``."""
+        calibration = self.manifest.calibration
+        if calibration is None:
+            return {}
+        groups = enumerate(calibration.groups)
+        return {group.label: self._scores(calibration.file, f"scores.{i}", group.n) for i, group in groups}
+
+    def _scores(self, file: str, name: str, n: int) -> NDArray[np.float64]:
+        scores = read_arrays(self.path(file)).get(name)
+        if scores is None or scores.dtype != np.float64 or scores.shape != (n,):
+            raise BundleError(f"{self.folder}: {file} must hold {n} float64 {name!r}")
         if np.isnan(scores).any() or (scores[1:] < scores[:-1]).any():
-            raise BundleError(f"{self.folder}: the calibration scores must be numbers in ascending order")
+            raise BundleError(f"{self.folder}: the calibration {name} must be numbers in ascending order")
         return scores
 
 

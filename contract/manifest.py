@@ -14,6 +14,7 @@ from contract.support import Support
 
 __all__ = [
     "Calibration",
+    "CalibrationGroup",
     "FileEntry",
     "Graph",
     "Manifest",
@@ -96,10 +97,30 @@ class Parity(Part):
     )
 
 
-class Calibration(Part):
-    """How anomaly scores become p-values. The sorted scores are the array ``scores`` of ``file``."""
+class CalibrationGroup(Part):
+    """The calibration rows of one label."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"source_sha256", "tied", "contaminated"})
+    label: str = Field(min_length=1)
+    n: int = Field(ge=1)
+    tied: float = Field(default=0.0, ge=0, le=1, description="Share of them whose score another one of them has too.")
+    contaminated: int = Field(default=0, ge=0, description="At most so many of them are no ordinary ones.")
+
+    @model_validator(mode="after")
+    def _some_are_ordinary(self) -> Self:
+        if self.contaminated >= self.n:
+            raise ValueError(f"{self.contaminated} of the {self.n} rows of {self.label!r} cannot all be contaminated")
+        return self
+
+
+class Calibration(Part):
+    """How anomaly scores become p-values. The sorted scores are the array ``scores`` of ``file``.
+
+    Where rows have labels, ``groups`` says how many have which, and the sorted scores of the i-th group, counted from
+    0, are the array ``scores.i``: p-values among these keep their rate for the rows of each label by themselves
+    (label-conditional, or Mondrian, conformal prediction: V. Vovk, A. Gammerman and G. Shafer 2005, section 4.5).
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"source_sha256", "tied", "contaminated", "labelled_by", "groups"})
 
     file: FileName
     n: int = Field(ge=1)
@@ -115,12 +136,48 @@ class Calibration(Part):
     contaminated: int = Field(
         default=0, ge=0, description="At most so many of the n rows are no ordinary ones; alarms keep their rate so."
     )
+    labelled_by: str | None = Field(default=None, description="Column that held the labels, where rows have any.")
+    groups: tuple[CalibrationGroup, ...] = Field(default=(), description="The rows of each label, where they have any.")
 
     @model_validator(mode="after")
     def _some_are_ordinary(self) -> Self:
         if self.contaminated >= self.n:
             raise ValueError(f"{self.contaminated} of {self.n} calibration rows cannot all be contaminated")
         return self
+
+    @model_validator(mode="after")
+    def _groups_are_all_rows(self) -> Self:
+        if (self.labelled_by is None) != (not self.groups):
+            raise ValueError("groups have labels, which some column held, and other rows have none")
+        if not self.groups:
+            return self
+        labels = [group.label for group in self.groups]
+        if len(set(labels)) != len(labels) or sum(group.n for group in self.groups) != self.n:
+            raise ValueError(f"groups are different labels of {self.n} rows in all")
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that rows have, in the order of their groups."""
+        return tuple(group.label for group in self.groups)
+
+    def of(self, label: str) -> Calibration:
+        """The calibration by the rows of one label alone."""
+        group = self.groups[self.labels.index(label)]
+        return self.model_copy(
+            update={
+                "n": group.n,
+                "tied": group.tied,
+                "contaminated": group.contaminated,
+                "rows": f"{self.rows}, {self.labelled_by} = {label}",
+                "groups": (),
+            }
+        )
+
+    @property
+    def of_a_label(self) -> bool:
+        """Whether this is the calibration by the rows of one label alone."""
+        return self.labelled_by is not None and not self.groups
 
     @property
     def ordinary(self) -> int:

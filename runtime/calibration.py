@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from contract.bundle import CARD, Bundle, list_versions, open_bundle, write_arra
 from contract.conformal import tied_share
 from contract.errors import BundleError, InputError
 from contract.lock import read_lock
-from contract.manifest import Calibration
+from contract.manifest import Calibration, CalibrationGroup
 from runtime.card import recalibrated_card
 from runtime.loop import run_program
 from runtime.model import LoadedModel, load_model
@@ -42,6 +42,8 @@ def recalibrate(
     ordinary: str,
     source_sha256: str,
     contaminated: float = 0.0,
+    labels: Sequence[str] | None = None,
+    labelled_by: str | None = None,
     say: Say = print,
 ) -> Bundle:
     """Write the next version of a bundle to ``out/NAME/VERSION``, after it has passed the service's own verification.
@@ -57,6 +59,9 @@ def recalibrate(
         source_sha256: SHA-256 of the file that the rows came in.
         contaminated: share of the rows, from 0 and below 1, of which some may be anomalies; p-values then hold whatever
             these score, as ``contract/conformal.py`` derives: floor(share n) rows are taken off the denominator.
+            Where rows have labels, it is a share of the rows of each.
+        labels: of the rows, [n], if p-values are to be had among the rows of each label.
+        labelled_by: the column that held them.
         say: called with what is being done.
 
     Raises:
@@ -76,7 +81,9 @@ def recalibrate(
         )
     n, apart = len(rows), _at_most(contaminated, len(rows))
     say(f"score: {n:,} rows")
-    scores = np.sort(_scores(model, rows))
+    found = _scores(model, rows)
+    scores = np.sort(found)
+    groups, arrays = _grouped(found, labels, contaminated)
     calibration = Calibration(
         file=about.file,
         n=n,
@@ -86,6 +93,8 @@ def recalibrate(
         source_sha256=source_sha256,
         tied=round(tied_share(scores), 4),
         contaminated=apart,
+        labelled_by=labelled_by if groups else None,
+        groups=groups,
     )
     dropped = [metric.name for metric in manifest.metrics if _OF_ALARMS.fullmatch(metric.name)]
     version = max([manifest.version, *list_versions(out).get(manifest.name, [])]) + 1
@@ -96,7 +105,7 @@ def recalibrate(
         "calibration": calibration,
     }
     files = {name: model.bundle.path(name).read_bytes() for name in manifest.files}
-    files[about.file] = write_arrays({"scores": scores})
+    files[about.file] = write_arrays({"scores": scores, **arrays})
     if CARD in files:
         files[CARD] = recalibrated_card(
             files[CARD].decode(),
@@ -108,10 +117,26 @@ def recalibrate(
         ).encode()
     say("verify: as the service will")
     with tempfile.TemporaryDirectory() as draft:
-        found = verify(write_bundle(Path(draft), fields, files).folder)
-        if not found["ok"]:
-            raise BundleError(found["reason"])
+        verdict = verify(write_bundle(Path(draft), fields, files).folder)
+        if not verdict["ok"]:
+            raise BundleError(verdict["reason"])
     return write_bundle(out, fields, files)
+
+
+def _grouped(
+    scores: NDArray[np.float64], labels: Sequence[str] | None, contaminated: float
+) -> tuple[tuple[CalibrationGroup, ...], dict[str, NDArray[np.float64]]]:
+    """Groups by label, in the labels' order, and the sorted scores of each, by their names in the file."""
+    if labels is None:
+        return (), {}
+    of = np.array(labels, dtype=object)
+    groups, arrays = [], {}
+    for i, label in enumerate(sorted(set(labels))):
+        own = np.sort(scores[of == label])
+        apart = _at_most(contaminated, len(own))
+        groups.append(CalibrationGroup(label=label, n=len(own), tied=round(tied_share(own), 4), contaminated=apart))
+        arrays[f"scores.{i}"] = own
+    return tuple(groups), arrays
 
 
 def _scores(model: LoadedModel, rows: Array) -> NDArray[np.float64]:

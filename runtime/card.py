@@ -48,6 +48,17 @@ def anomalies_section(calibration: Calibration, law_rows: str | None, basis: str
     lines += ["", "Nothing is promised under drift, for rows that depend on each other, or for rows seen in training."]
     if calibration.tied:
         lines += ["", f"{100 * calibration.tied:.1f} % of the rows tie with another one; ties make alarms rarer."]
+    if calibration.groups:
+        lines += [
+            "",
+            f"By {calibration.labelled_by}, for rows whose label is given:",
+            "",
+            "| label | rows | smallest p |",
+        ]
+        lines += ["|---|---|---|"]
+        for group in calibration.groups:
+            ordinary = calibration.of(group.label).ordinary
+            lines.append(f"| {group.label} | {group.n:,} | {smallest_p_value(ordinary):.2g} |")
     return "\n".join(lines)
 
 

@@ -31,6 +31,7 @@ class LoadedModel:
         graphs: sessions by the graph's name in the manifest.
         on_cpu: whether it runs where the callers' own threads do.
         calibration_scores: sorted ascending, [n], or None.
+        group_scores: those of the calibration rows of each label, where they have labels.
     """
 
     def __init__(self, bundle: Bundle, provider: str = "cpu"):
@@ -49,6 +50,7 @@ class LoadedModel:
             for name, graph in self.manifest.graphs.items()
         }
         self.calibration_scores: NDArray[np.float64] | None = bundle.calibration_scores()
+        self.group_scores = bundle.group_scores()
         self._program_digests = {name: program_digest(self.manifest, name) for name in self.manifest.capabilities}
         for name, program in self.manifest.capabilities.items():
             self._check_names(name, program)

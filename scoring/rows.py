@@ -7,6 +7,7 @@ its like are missing values, ``true`` and ``false`` are 1 and 0.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,18 @@ from contract.errors import InputError
 from contract.support import Column, Support
 from contract.words import TRUTHS, parse_number
 
-__all__ = ["ROW", "ClusterError", "Errors", "FileError", "in_file", "located", "number_of", "refused", "rows_of_lists"]
+__all__ = [
+    "ROW",
+    "ClusterError",
+    "Errors",
+    "FileError",
+    "in_file",
+    "label_of",
+    "located",
+    "number_of",
+    "refused",
+    "rows_of_lists",
+]
 
 ROW = "row"
 """Where rows without column names are: a column of lists, or a field that holds a list as JSON."""
@@ -68,8 +80,24 @@ def number_of(value: Any, column: Column, missing: Set[str]) -> float | None:
     number = float(value)
     if labels is None:
         return number
-    spelt = str(value).lower() if isinstance(value, bool) else f"{number:g}" if abs(number) < 1e6 else repr(value)
+    spelt = _spelt(value)
     return float(labels.index(spelt)) if spelt in labels else number
+
+
+def label_of(value: Any, missing: Set[str]) -> str | None:
+    """A label in words; None where there is none. A number is spelt as short as it goes, so that 1 and 1.0 are one."""
+    if isinstance(value, str):
+        word = value.strip()
+        return None if word.lower() in missing else word
+    if value is None or value != value:
+        return None
+    return _spelt(value) if isinstance(value, bool | int | float | Decimal) else str(value)
+
+
+def _spelt(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{float(value):g}" if abs(value) < 1e6 else repr(value)
 
 
 def refused(value: Any, column: Column, name: str, row: int | None = None) -> InputError:

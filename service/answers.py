@@ -126,11 +126,13 @@ class Alarms(NamedTuple):
         alpha: rate of false alarms to keep, in (0, 1).
         guarantee: whether it is kept on average over calibration sets, or by 95 % of them each for itself.
         fdr: rate of false discoveries to keep over the rows of the request, in (0, 1), if discoveries are wanted.
+        label: of all the rows, if they are to be held against the calibration rows of that label alone.
     """
 
     alpha: float = 0.05
     guarantee: Guarantee = "marginal"
     fdr: float | None = None
+    label: str | None = None
 
     def check(self) -> None:
         """Refuse rates that are none.
@@ -142,6 +144,24 @@ class Alarms(NamedTuple):
             if rate is not None and not 0.0 < rate < 1.0:
                 raise InputError(column=name, expected="a number between 0 and 1, both excluded", got=f"{rate:g}")
 
+    def check_label(self, about: Calibration | None) -> None:
+        """Refuse a label that no calibration row has.
+
+        Raises:
+            InputError: it is none of those that there are, or there are none.
+        """
+        if self.label is None or (about is not None and self.label in about.labels):
+            return
+        if about is None or not about.groups:
+            expected = "no label, for this version was calibrated without any (nonesuch calibrate --label)"
+        else:
+            named = about.labels[:_MOST_LABELS]
+            more = f" or {len(about.labels) - len(named)} others" if len(about.labels) > len(named) else ""
+            expected = f"one of the labels of the calibration rows: {', '.join(map(repr, named))}{more}"
+        raise InputError(column="label", expected=expected, got=f"the string {self.label[:40]!r}")
+
+
+_MOST_LABELS = 12  # in an error message
 
 USUAL_ALARMS = Alarms()
 """What is flagged where nobody asks for anything else."""
@@ -152,6 +172,8 @@ def score_answer(model: LoadedModel, program: Program, outputs: Env, alarms: Ala
     calibration, about = model.calibration_scores, model.manifest.calibration
     assert calibration is not None
     assert about is not None
+    if alarms.label is not None:
+        calibration, about = model.group_scores[alarms.label], about.of(alarms.label)
     score = answer_of(program, outputs, "score")
     rank = ranks(calibration, score)
     rule, said = _ruled(about, alarms.alpha, alarms.guarantee)
@@ -159,6 +181,7 @@ def score_answer(model: LoadedModel, program: Program, outputs: Env, alarms: Ala
         **answer_head(model),
         "alpha": alarms.alpha,
         "guarantee": alarms.guarantee,
+        **({} if alarms.label is None else {"label": alarms.label}),
         "score": score,
         "statistics": {part.name: outputs[part.name] for part in program.outputs if part.kind == "statistic"},
         "p_value": rule.p_values(rank),

@@ -302,6 +302,7 @@ class Operations:
         """
         loaded, program = self._find(model, version, "score")
         alarms.check()
+        alarms.check_label(loaded.manifest.calibration)
         if explain:
             method_of(loaded)  # refuses before anything runs
         x = await read_rows(loaded.manifest.support, rows, records)

@@ -95,6 +95,8 @@ def _count(about: Calibration) -> str:
 
 def _reserves(about: Calibration) -> list[str]:
     said = []
+    if about.of_a_label:
+        said.append("That is said of rows that have this label, by themselves; of wrongly labelled ones it is not.")
     if about.contaminated:
         said.append("Whatever the others score, the promise holds; if they score high, they hide anomalies like them.")
     if about.tied > TIED:

@@ -43,6 +43,12 @@ class AnomalyScoreRequest(AskedAbout):
         description="Rate of false discoveries to keep over the rows of this request (Benjamini and Hochberg 1995): "
         "the answer then has `is_discovery`.",
     )
+    label: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The label of all these rows, where a version was calibrated with labelled rows: p-values are then "
+        "among the calibration rows of this label, and alarms keep their rate for it by itself (Mondrian).",
+    )
     explain: bool = Field(
         default=False,
         description="Whether to say what about each row is unlikely: the contributions of its columns to its "
@@ -71,6 +77,7 @@ class AnomalyScoreAnswer(AnswerHead):
 
     alpha: float = Field(description="The rate of false alarms that `is_anomaly` keeps.")
     guarantee: Guarantee = Field(description="How it keeps it; `promise` says it in words.")
+    label: str | None = Field(default=None, description="The label whose calibration rows these are held against.")
     score: Values = Field(description="Anomaly score of each row; larger is stranger.")
     statistics: dict[str, Values] = Field(description="The statistics that the score is made of, by name.")
     p_value: Values = Field(
@@ -136,7 +143,7 @@ async def anomaly_score(operations: Operations, asked: AnomalyScoreRequest, erra
     draws of those rows, however good or bad the model is. With `fdr`, the answer also has discoveries: rows to look
     into, of which at most that share is expected to be ordinary. With `explain`, it says what is unlikely about a row.
     """
-    alarms = Alarms(asked.alpha, asked.guarantee, asked.fdr)
+    alarms = Alarms(asked.alpha, asked.guarantee, asked.fdr, asked.label)
     return await operations.anomaly_score(
         asked.model,
         asked.version,

@@ -74,6 +74,8 @@ class CalibrationCard(_Part):
     smallest_p_value: float = Field(description="The smallest p-value that so many calibration rows can give.")
     contaminated: int = Field(description="At most so many of the rows may be anomalies.")
     tied: float = Field(description="Share of the rows whose score another row has too, where it was counted.")
+    labelled_by: str | None = Field(description="Column that held labels of the rows, where they have any.")
+    labels: dict[str, int] = Field(description="Labels that a question may give, with the rows of each.")
     source_sha256: str | None = Field(description="SHA-256 of the file of rows, where they came in one of their own.")
 
 
@@ -201,6 +203,8 @@ def _card(parts: Parts, model: LoadedModel) -> dict[str, Any]:
             "smallest_p_value": smallest_p_value(calibration.ordinary),
             "contaminated": calibration.contaminated,
             "tied": calibration.tied,
+            "labelled_by": calibration.labelled_by,
+            "labels": {group.label: group.n for group in calibration.groups},
             "source_sha256": calibration.source_sha256,
         },
         "provenance": manifest.provenance.model_dump(

@@ -130,6 +130,98 @@ def test_contaminated_rows_are_counted_against_alarms_and_the_answer_says_so(for
         assert "of which 49 may be anomalies, cannot reach fdr" in none["fdr_promise"]
 
 
+def labelled_file(path: Path, rows: dict[str, Any]) -> Path:
+    lines = ["height,width,machine"]
+    lines += [f"{y!r},{x!r},{label}" for label, some in rows.items() for x, y in some.tolist()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_rows_of_a_label_are_held_against_those_of_that_label(former: Bundle, tmp_path: Path) -> None:
+    rows = {
+        "near": RNG.normal(size=(299, 2)) * SCALE * 0.5,
+        "far": RNG.normal(size=(199, 2)) * SCALE * 3.0,
+        "7": RNG.normal(size=(5, 2)) * SCALE,
+    }
+    told = calibrated(former.folder, labelled_file(tmp_path / "mine.csv", rows), "--label", "machine")
+    assert "machine = near: 299 rows; the smallest p-value is 0.0033." in told
+    found = open_bundle(former.folder.parent / "2")
+    about = found.manifest.calibration
+    assert about is not None
+    assert [(group.label, group.n) for group in about.groups] == [("7", 5), ("far", 199), ("near", 299)]
+    assert "| near | 299 | 0.0033 |" in (found.folder / "card.md").read_text()
+    fresh = RNG.normal(size=(2000, 2)) * SCALE * 0.5
+    fresh[0] = 0.0
+    with serving(former.folder.parent.parent) as server, server.client() as client:
+
+        def ask(label: str | None, alpha: float = 0.1) -> dict[str, Any]:
+            body = {"model": "normal", "rows": fresh.tolist(), "alpha": alpha}
+            answer = client.post("/anomaly-score", json=body if label is None else {**body, "label": label})
+            assert answer.status_code == 200, answer.text
+            AnomalyScoreAnswer.model_validate_json(answer.content, strict=True)
+            answered: dict[str, Any] = answer.json()
+            return answered
+
+        together, near, far, few = ask(None), ask("near"), ask("far"), ask("7")
+        assert "label" not in together
+        assert together["n_calibration"] == 503
+        score = -log_prob_of(fresh)
+        for answer, label in ((near, "near"), (far, "far"), (few, "7")):
+            assert answer["label"] == label
+            assert answer["score"] == together["score"]
+            assert answer["n_calibration"] == len(rows[label])
+            assert answer["smallest_p_value"] == 1 / (len(rows[label]) + 1)
+            assert answer["p_value"] == pytest.approx(p_values(np.sort(-log_prob_of(rows[label])), score))
+        low, high = stats.betabinom(2000, 30, 270).ppf([1e-4, 1 - 1e-4])
+        assert low <= sum(near["is_anomaly"]) <= high
+        assert sum(together["is_anomaly"]) < low, "rows from further out stand between these and an alarm"
+        assert "machine = near" in near["promise"]
+        assert "rows that have this label" in near["promise"]
+        assert "this label" not in together["promise"]
+        assert few["is_anomaly"] is None
+        assert "5 calibration rows cannot reach alpha = 0.1" in few["promise"]
+        assert ask("7", 0.2)["is_anomaly"] is not None
+        card = client.get("/models/normal").json()["calibration"]
+        assert (card["labelled_by"], card["labels"]) == ("machine", {"7": 5, "far": 199, "near": 299})
+        for label, version, words in (("nearly", 2, "'7', 'far', 'near'"), ("near", 1, "without any")):
+            body = {"model": "normal", "version": version, "rows": [[0, 0]], "label": label}
+            refusal = client.post("/anomaly-score", json=body)
+            assert refusal.status_code == 422
+            assert refusal.json()["column"] == "label"
+            assert words in refusal.json()["detail"]
+        array = io.BytesIO()
+        np.save(array, fresh)
+        arrays = client.post(
+            "/anomaly-score?model=normal&alpha=0.1&label=near",
+            content=array.getvalue(),
+            headers={"Content-Type": "application/x-npy"},
+        )
+        assert arrays.json()["p_value"] == near["p_value"]
+
+
+def test_a_share_of_contaminated_rows_is_of_each_label(former: Bundle, tmp_path: Path) -> None:
+    rows = labelled_file(tmp_path / "mine.csv", {"a": MINE[:95], "b": MINE[95:130]})
+    calibrated(former.folder, rows, "--label", "machine", "--contaminated", 0.1)
+    about = open_bundle(former.folder.parent / "2").manifest.calibration
+    assert about is not None
+    assert about.contaminated == 13
+    assert [(group.n, group.contaminated, about.of(group.label).ordinary) for group in about.groups] == [
+        (95, 9, 86),
+        (35, 3, 32),
+    ]
+
+
+def test_labels_that_are_none_are_refused(former: Bundle, tmp_path: Path) -> None:
+    rows = labelled_file(tmp_path / "mine.csv", {"a": MINE[:30], " ": MINE[30:31]})
+    assert "mine.csv: row 30, column 'machine': expected a label, got no value" in refused(
+        former.folder, rows, "--label", "machine"
+    )
+    assert "no column 'kind' to keep" in refused(former.folder, rows, "--label", "kind")
+    np.save(tmp_path / "mine.npy", MINE)
+    assert "labels need a table" in refused(former.folder, tmp_path / "mine.npy", "--label", "machine")
+    assert not (former.folder.parent / "2").exists()
+
+
 def test_ties_are_counted_and_the_answer_says_so(former: Bundle, tmp_path: Path) -> None:
     tied = np.repeat(np.arange(100.0)[:, None], 2, axis=1) * SCALE
     told = calibrated(former.folder, csv_file(tmp_path / "mine.csv", np.concatenate([tied, tied[90:]])))

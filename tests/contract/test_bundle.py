@@ -243,6 +243,20 @@ def test_calibration_scores_must_be_sorted_numbers(
         open_bundle(bundle.folder).calibration_scores()
 
 
+def test_scores_of_labels_must_be_sorted_numbers_too(tmp_path: Path) -> None:
+    fields = manifest_fields()
+    groups = [{"label": "a", "n": 1}, {"label": "b", "n": 3}]
+    fields["calibration"] |= {"labelled_by": "kind", "groups": groups}
+    arrays = {"scores": SCORES, "scores.0": SCORES[:1], "scores.1": SCORES[1:]}
+    bundle = write_bundle(tmp_path, fields, files() | {CALIBRATION: write_arrays(arrays)})
+    found = bundle.group_scores()
+    assert {label: scores.tolist() for label, scores in found.items()} == {"a": [-1.5], "b": [0.0, 0.0, 2.25]}
+    for wrong, message in ((SCORES[:2], "must hold 3 float64 'scores.1'"), (SCORES[:0:-1], "ascending")):
+        replace_file(bundle.folder, CALIBRATION, write_arrays(arrays | {"scores.1": wrong}))
+        with pytest.raises(BundleError, match=message):
+            open_bundle(bundle.folder).group_scores()
+
+
 def test_infinite_calibration_scores_are_in_order(bundle: Bundle) -> None:
     scores = np.array([-np.inf, 0.0, np.inf, np.inf])
     replace_file(bundle.folder, CALIBRATION, write_arrays({"scores": scores}))

@@ -116,6 +116,14 @@ def test_a_manifest_from_before_refuses_newer_questions_without_a_word() -> None
         assert told.reasons[name] == "because"
 
 
+def with_groups(*groups: tuple[str, int], column: str | None = "kind") -> Callable[[dict[str, Any]], None]:
+    def change(manifest: dict[str, Any]) -> None:
+        found = [{"label": label, "n": n} for label, n in groups]
+        manifest["calibration"] |= {"labelled_by": column, "groups": found}
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -134,6 +142,10 @@ def test_a_manifest_from_before_refuses_newer_questions_without_a_word() -> None
         (without("files/score.onnx"), "'score.onnx' is named but not listed"),
         (without("files/calibration.npz"), "'calibration.npz' is named but not listed"),
         (without("calibration"), "a score needs a calibration"),
+        (with_value("calibration/labelled_by", "kind"), "groups have labels"),
+        (with_groups(("a", 2), ("a", 2)), "groups are different labels of 4 rows in all"),
+        (with_groups(("a", 2), ("b", 1)), "groups are different labels of 4 rows in all"),
+        (with_groups(("a", 2), ("b", 2), column=None), "groups have labels"),
         (with_value("name", "../example"), "name"),
         (with_value("name", "Example"), "name"),
         (with_value("version", 0), "version"),

@@ -8,6 +8,11 @@ __all__ = ["CONTRACT"]
 
 CONTRACT = [
     *mutants_of(
+        "contract/manifest.py",
+        "tests/commands/test_calibrate.py::test_rows_of_a_label_are_held_against_those_of_that_label",
+        a_label_has_as_many_rows_as_all=('                "n": group.n,\n', ""),
+    ),
+    *mutants_of(
         "contract/alarms.py",
         "tests/contract/test_alarms.py",
         an_alarm_needs_a_rank_below_k=("np.less_equal(rank, self.rank)", "np.less(rank, self.rank)"),

@@ -15,9 +15,11 @@ RUNTIME = [
             "max([manifest.version, *list_versions(out).get(manifest.name, [])])",
             "manifest.version",
         ),
-        calibration_scores_are_not_sorted=("np.sort(_scores(model, rows))", "_scores(model, rows)"),
+        calibration_scores_are_not_sorted=("scores = np.sort(found)", "scores = found"),
         contaminated_rows_are_forgotten=("contaminated=apart,", "contaminated=0,"),
         ties_are_not_counted=("round(tied_share(scores), 4)", "0.0"),
+        every_label_has_all_rows=("own = np.sort(scores[of == label])", "own = np.sort(scores)"),
+        a_label_forgets_its_contamination=("apart = _at_most(contaminated, len(own))", "apart = 0"),
         a_bundle_is_calibrated_whatever_its_pin=("verify(folder, pin)", "verify(folder)"),
     ),
 ]

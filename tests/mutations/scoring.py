@@ -37,7 +37,7 @@ SCORING = [
         "tests/scoring/test_row_files.py",
         lines_that_are_no_rows_are_passed_over=(" | piece.broken", ""),
         rows_are_counted_anew_in_each_piece=("{int(piece.positions[row]): error", "{row: error"),
-        words_for_a_missing_value_are_forgotten=("MISSING | set(missing)", "MISSING"),
+        words_for_a_missing_value_are_forgotten=("MISSING | {word.strip().lower() for word in missing}", "MISSING"),
     ),
     *mutants_of(
         "scoring/sources.py",

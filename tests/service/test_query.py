@@ -31,6 +31,7 @@ def test_every_scalar_may_stand_there() -> None:
         "alpha": float,
         "guarantee": str,
         "fdr": float,
+        "label": str,
         "explain": bool,
     }
     said = {part["name"]: part["schema"] for part in query_parameters(AnomalyScoreRequest)}
