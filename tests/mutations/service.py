@@ -81,7 +81,7 @@ SERVICE = [
     *mutants_of(
         "service/api/query.py",
         "tests/service/test_explanations.py",
-        one_is_true_in_the_query=("((bool,) if kind is bool else (int, float))", "(bool, int, float)"),
+        a_truth_in_the_query_is_text=("(bool,) if kind is bool", "(int,) if kind is bool"),
     ),
     *mutants_of(
         "service/api/fast_json.py",
