@@ -27,6 +27,7 @@ UNSHIPPED = {
     "digits-gated": "digits",
     "fashion-anomaly": "fashion-anomaly",
     "glow-mnist": "glow-mnist",
+    "made-digits": "made-digits",
     "mixture-digits": "mixture-digits",
     "rbm-digits": "rbm-digits",
     "realnvp-mnist": "realnvp-mnist",
