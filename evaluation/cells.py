@@ -26,7 +26,7 @@ OURS = "nonesuch"
 ALL = (OURS, *detectors.DETECTORS)
 """Ours, and the seven."""
 
-PROTOCOL = hashlib.sha256(json.dumps([1, MOST_ROWS, ALPHAS, FDR, SETTINGS]).encode()).hexdigest()[:8]
+PROTOCOL = hashlib.sha256(json.dumps([2, MOST_ROWS, ALPHAS, FDR, SETTINGS]).encode()).hexdigest()[:8]
 """Changes with how cells are measured, so that old lines are not taken for new ones."""
 
 
