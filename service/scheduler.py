@@ -255,6 +255,7 @@ class Scheduler:
         if n <= size:
             ticket.cohorts.append(Cohort(journey(program, env, steps), ticket))
         else:
+            size = -(-n // -(-n // size))  # parts of one size, which threads that are free take at the same time
             each = None if steps is None else np.broadcast_to(np.asarray(steps), (n,))
             for start in range(0, n, size):
                 part = slice(start, start + size)
