@@ -346,7 +346,7 @@ class WireProtocol(HttpToolsProtocol):
         self.questions.answered += 1
         now = time.perf_counter()
         asked.plan.count(len(asked.x), now - exchange.started)
-        if self.pipeline or not exchange.keep_alive:
+        if self.pipeline or self.transport.is_closing():
             self.on_response_complete()
             return
         # What uvicorn does then, but for its timer, which costs more than the rest of this method.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from contract.support import Column, Support
+from models.protocols import HasEncode, HasLogProb
 from tests.families import trained
 from training.data.dataset import picture_support
 from training.statistics.background import BackgroundLikelihoodRatio, perturbed
@@ -26,8 +29,8 @@ NAN = float("nan")
 RNG = np.random.default_rng(5)
 
 
-def real(name: str, **options: object) -> Column:
-    return Column(name=name, kind="real", base_measure="lebesgue", **options)  # type: ignore[arg-type]
+def real(name: str, **options: Any) -> Column:
+    return Column(name=name, kind="real", base_measure="lebesgue", **options)
 
 
 NUMBERS = Support(shape=(3,), columns=tuple(real(name) for name in "abc"))
@@ -169,7 +172,8 @@ def test_what_has_no_complexity(support: Support, reason: str) -> None:
 def test_typicality_is_how_far_half_the_squared_length_of_the_code_lies_from_half_its_dimensions() -> None:
     family = trained("gaussian")
     rows = torch.from_numpy(family.folds.test.rows)
-    z = family.model.encode(rows)  # type: ignore[operator]
+    assert isinstance(family.model, HasEncode)
+    z = family.model.encode(rows)
     expected = (z.square().sum(dim=1) / 2 - z.shape[1] / 2).abs()
     got = LatentTypicality(family.model)(rows, None)
     assert got.numpy() == pytest.approx(expected.numpy(), abs=4 * np.sqrt(z.shape[1] / 2) / np.sqrt(20_000))
@@ -178,11 +182,12 @@ def test_typicality_is_how_far_half_the_squared_length_of_the_code_lies_from_hal
 def test_the_ratio_is_the_difference_of_two_log_probabilities_and_nothing_is_as_strange_as_no_density() -> None:
     family = trained("gaussian")
     rows = torch.from_numpy(family.folds.test.rows[:30])
-    other = family.untrained()
-    other.fit(torch.from_numpy(family.folds.train.rows) * 2.0)  # type: ignore[operator]
+    other: Any = family.untrained()
+    other.fit(torch.from_numpy(family.folds.train.rows) * 2.0)
     ratio = BackgroundLikelihoodRatio(other, share=0.1)
-    log_prob = family.model.log_prob(rows)  # type: ignore[operator]
-    assert torch.equal(ratio(rows, log_prob), log_prob - other.log_prob(rows))  # type: ignore[operator]
+    assert isinstance(family.model, HasLogProb)
+    log_prob = family.model.log_prob(rows)
+    assert torch.equal(ratio(rows, log_prob), log_prob - other.log_prob(rows))
     vanished = torch.full_like(log_prob, -torch.inf)
     assert bool((ratio(rows, vanished) < ratio(rows, log_prob).min()).all())
     assert bool(ratio(rows, vanished).isfinite().all())
@@ -203,7 +208,8 @@ def test_noise_redraws_a_share_of_the_values_from_levels_or_from_their_column() 
 def test_reconstruction_is_the_root_mean_square_of_what_decoding_misses() -> None:
     family = trained("vae")
     rows = torch.from_numpy(family.folds.test.rows[:40])
-    again = family.model.decode(family.model.encode(rows))  # type: ignore[operator]
+    model: Any = family.model
+    again = model.decode(model.encode(rows))
     expected = (rows.numpy().astype(float) - again.numpy()).reshape(40, -1)
     got = ReconstructionError(family.model)(rows, None).numpy()
     assert got == pytest.approx(np.sqrt(np.square(expected).mean(axis=1)))
