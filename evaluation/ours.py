@@ -30,6 +30,7 @@ from training.calibrate import fit_law, scores_in_torch, statistics
 from training.data import Fold
 from training.draft import draft_recipe
 from training.errors import DataError
+from training.folds import fold_sizes
 from training.loop import fit_model
 from training.progress import Reporter
 from training.recipe import build_model, parse_recipe
@@ -99,7 +100,8 @@ def scores_of(name: str, split: Split) -> Scores:
 def default_digest() -> str:
     """Eight hex digits that change with what is drafted: lines that were measured of another default do not count.
 
-    They are of the recipes for a small and a larger made table, so that they do not change with the code that fits.
+    They are of the recipes for a small and a larger made table, and of the sizes of their folds, so that they do not
+    change with the code that fits.
     """
     texts = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -107,7 +109,9 @@ def default_digest() -> str:
             file = Path(temporary) / "made.parquet"
             rows = np.random.default_rng(0).standard_normal((n, 2)).round(6)
             pa.parquet.write_table(pa.table({"x0": rows[:, 0], "x1": rows[:, 1]}), file)
-            texts.append(draft_recipe(file, data_root=Path(temporary), purpose="anomaly").text)
+            text = draft_recipe(file, data_root=Path(temporary), purpose="anomaly").text
+            sizes = fold_sizes(n, parse_recipe(text).folds, official_test=False, calibrated=True)
+            texts += [text, str(sizes)]
     return hashlib.sha256("".join(texts).encode()).hexdigest()[:8]
 
 

@@ -30,6 +30,12 @@ CROSS_FITS = 5
 _WITH_REFERENCE = 400
 """Rows from which on a reference fold is set aside."""
 
+_FOR_A_HUNDREDTH = 99
+"""The least calibration rows that reach p = 0.01."""
+
+_FOR_A_TWENTIETH = 19
+"""... and p = 0.05."""
+
 
 @dataclass(frozen=True)
 class Folds:
@@ -68,12 +74,14 @@ def fold_sizes(
 ) -> dict[str, int]:
     """How many of n rows go to test, calibration and reference; the rest train.
 
-    n_cal = min(2000, max(99, n/4)), at most n/2: 99 is the least that reaches p = 0.01. The reference fold is as
-    large as the calibration fold, from 400 rows on, where one is wanted.
+    n_cal = min(2000, max(99, n/4)), as 99 rows are the least that reach p = 0.01. Where those were more than half of
+    the rows, that level is given up, and a quarter calibrates: at least the 19 that reach 0.05, at most half (record
+    38). The reference fold is as large as the calibration fold, from 400 rows on, where one is wanted.
     """
     sizes = {"test": 0 if official_test else max(1, round(plan.test * n))}
     if calibrated:
-        sizes["calibration"] = min(2000, max(99, n // 4), n // 2)
+        least = _FOR_A_HUNDREDTH if n >= 2 * _FOR_A_HUNDREDTH else _FOR_A_TWENTIETH
+        sizes["calibration"] = min(2000, max(least, n // 4), n // 2)
         if referenced and n >= _WITH_REFERENCE:
             sizes["reference"] = sizes["calibration"]
     return sizes

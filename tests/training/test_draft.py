@@ -272,6 +272,16 @@ def test_for_anomaly_scores_rounded_columns_are_dequantised_and_long_tables_set_
     assert recipe.anomaly.reference == "fold"
 
 
+def test_for_anomaly_scores_a_column_rounded_nearly_too_coarsely_is_dequantised(tmp_path: Path) -> None:
+    # 0.01 is 0.095 of this column's spread; in the training fold the spread may be a little less, and the fit would fail.
+    path = tmp_path / "nearly.csv"
+    rows = np.random.default_rng(5).normal(size=(60, 2))
+    rows *= [0.105, 1.0] / rows.std(axis=0)
+    path.write_text("a,b\n" + "".join(f"{a:.2f},{b:.6f}\n" for a, b in rows))
+    _, recipe = drafted(path, purpose="anomaly")
+    assert recipe.model["dequantise"] is True
+
+
 def test_what_a_recipe_is_for_is_said_of_a_table_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draft, _ = drafted(measurements(tmp_path))
     path, _ = write_draft(draft, tmp_path)

@@ -60,14 +60,14 @@ def test_sizes_without_repeats(rows: NDArray[np.float64], plan: FoldPlan) -> Non
     folds = make_folds(dataset(rows), plan, calibrated=True, validated=True)
     assert folds.calibration is not None
     assert folds.validation is not None
-    assert len(folds.calibration) == min(2000, max(99, n // 4), n // 2)
+    assert len(folds.calibration) == min(2000, max(99 if n >= 198 else 19, n // 4), n // 2)
     assert len(folds.test) == max(1, round(plan.test * n))
     assert len(folds.validation) == max(1, round(plan.validation * (len(folds.train) + len(folds.validation))))
     assert (folds.reference is None) == (n < 400)
     assert folds.reference is None or len(folds.reference) == len(folds.calibration)
 
 
-@pytest.mark.parametrize(("n", "expected"), [(100, 50), (198, 99), (357, 99), (400, 100), (8000, 2000), (60000, 2000)])
+@pytest.mark.parametrize(("n", "expected"), [(30, 15), (60, 19), (100, 25), (197, 49), (198, 99), (357, 99), (400, 100), (8000, 2000), (60000, 2000)])
 def test_calibration_size(n: int, expected: int) -> None:
     assert fold_sizes(n, FoldPlan(), official_test=False, calibrated=True)["calibration"] == expected
 
