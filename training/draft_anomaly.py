@@ -24,8 +24,8 @@ __all__ = ["STATISTICS", "anomaly_section", "choose_model", "taken_for_numbers"]
 STATISTICS = ("neighbours", "local_outlier_factor", "mixture")
 """What the score of a table is made of."""
 
-# Families refuse a column as continuous that is rounded to more than a tenth of its standard deviation among the rows that
-# they are fitted to, and these may vary half as much as those of the whole file.
+# Families refuse a column as continuous that is rounded to more than a tenth of its standard deviation among the rows
+# that they are fitted to, and these may vary half as much as those of the whole file.
 _COARSE = 0.05
 _HARDLY_VARIES = 10  # rows that differ from all others, at most
 _CROSS_FITTED = 4000  # rows below which none are set aside for the law alone

@@ -167,6 +167,8 @@ def _fit_by_gradients(
     reporter: Reporter,
     label: str,
 ) -> FitReport:
+    # Convolutions are faster by a fifth where a pixel's channels are neighbours in memory.
+    _lay_out(model, torch.channels_last)
     adapter = Adapter(model, training, seed=seed, n=len(train), folder=folder, redraw=train.chances is not None)
     resume = folder / _RESUME
     # Lightning asks for worker processes and tells the world which accelerators it sees; rows in memory need neither.
@@ -212,7 +214,8 @@ def _fit_by_gradients(
     if progress.best_epoch is None:
         raise TrainingError(f"{label}: no epoch ended with a finite validation loss; lower the learning rate")
     processes.wait()  # until the first has written them
-    load_weights(model.cpu(), folder / BEST)
+    _lay_out(model.cpu(), torch.contiguous_format)
+    load_weights(model, folder / BEST)
     return FitReport(
         epochs=progress.epochs,
         steps=progress.steps,
@@ -222,6 +225,13 @@ def _fit_by_gradients(
         seconds=progress.seconds,
         resumed_at=done,
     )
+
+
+def _lay_out(model: GenerativeModel, memory_format: torch.memory_format) -> None:
+    """Put the weights of convolutions, which have four axes, into an order of memory; activations follow them."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)
 
 
 def _places() -> dict[str, Any]:

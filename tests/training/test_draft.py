@@ -273,7 +273,7 @@ def test_for_anomaly_scores_rounded_columns_are_dequantised_and_long_tables_set_
 
 
 def test_for_anomaly_scores_a_column_rounded_nearly_too_coarsely_is_dequantised(tmp_path: Path) -> None:
-    # 0.01 is 0.095 of this column's spread; in the training fold the spread may be a little less, and the fit would fail.
+    # 0.01 is 0.095 of this column's spread; among the training rows it may be a little less, and the fit would fail.
     path = tmp_path / "nearly.csv"
     rows = np.random.default_rng(5).normal(size=(60, 2))
     rows *= [0.105, 1.0] / rows.std(axis=0)

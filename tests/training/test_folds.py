@@ -67,7 +67,10 @@ def test_sizes_without_repeats(rows: NDArray[np.float64], plan: FoldPlan) -> Non
     assert folds.reference is None or len(folds.reference) == len(folds.calibration)
 
 
-@pytest.mark.parametrize(("n", "expected"), [(30, 15), (60, 19), (100, 25), (197, 49), (198, 99), (357, 99), (400, 100), (8000, 2000), (60000, 2000)])
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [(30, 15), (60, 19), (100, 25), (197, 49), (198, 99), (357, 99), (400, 100), (8000, 2000), (60000, 2000)],
+)
 def test_calibration_size(n: int, expected: int) -> None:
     assert fold_sizes(n, FoldPlan(), official_test=False, calibrated=True)["calibration"] == expected
 
