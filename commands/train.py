@@ -16,7 +16,12 @@ __all__ = ["train"]
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE|TABLE", help="A recipe (YAML), or a table (.csv, .tsv, .parquet) itself.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE|TABLE|PICTURES",
+            help="A recipe (YAML), or data: a table (.csv, .tsv, .parquet), or pictures (a folder of PNG or JPEG "
+            "files, .npy, .npz or .npz:KEY, idx).",
+        ),
     ],
     data: Annotated[
         Path, typer.Option(envvar="NONESUCH_DATA", help="Data folder that the recipe's paths are relative to.")
@@ -30,37 +35,46 @@ def train(
         int, typer.Option(min=1, help="Processes that share the work on this machine; a GPU each where there are GPUs.")
     ] = 1,
     label: Annotated[
-        str | None, typer.Option(help="Of a table: the column that says which rows are ordinary; it is not modelled.")
+        str | None,
+        typer.Option(
+            help="Of a table: the column that says which rows are ordinary; it is not modelled. Of an npz file of "
+            "pictures: the key of their labels."
+        ),
     ] = None,
     ordinary: Annotated[
-        str | None, typer.Option(help="Its value in ordinary rows. They are modelled; the others are the anomalies.")
+        str | None,
+        typer.Option(
+            help="Its value in ordinary rows; of a folder of pictures, their sub-folder. They are modelled; the others "
+            "are the anomalies."
+        ),
     ] = None,
     drop: Annotated[list[str] | None, typer.Option(help="Of a table: a column to leave out; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of a table: the bundle's name.", show_default="the file's")] = None,
+    name: Annotated[str | None, typer.Option(help="Of data: the bundle's name.", show_default="the file's")] = None,
     purpose: Annotated[
         Literal["density", "anomaly"],
         typer.Option(
             "--for",
-            help="Of a table: what its recipe is tuned for: log-probabilities and draws, or anomaly scores, whose "
-            "statistics take seconds to fit.",
+            help="Of data: what their recipe is tuned for: log-probabilities and draws, or anomaly scores, whose "
+            "statistics take seconds to fit. Of pictures only the latter is drafted.",
         ),
     ] = "density",
     recipe_only: Annotated[
-        bool, typer.Option("--recipe-only", help="Of a table: write the recipe and stop, to look at it first.")
+        bool, typer.Option("--recipe-only", help="Of data: write the recipe and stop, to look at it first.")
     ] = False,
 ) -> None:
     """Train a recipe into a bundle. A run that was interrupted goes on where it stopped.
 
     Given a table instead of a recipe, it looks at the columns, says what it takes each of them for, writes a recipe
     NAME.yaml into the current folder (never over another one), and trains that. Edit the recipe where it is mistaken,
-    and train it with: nonesuch train NAME.yaml --data FOLDER_OF_THE_TABLE.
+    and train it with: nonesuch train NAME.yaml --data FOLDER_OF_THE_TABLE. Given pictures and --for anomaly, it does
+    the same; those of a folder that are of several sizes, or large, are resized.
 
     Several machines share the work under torchrun: torchrun --nnodes 2 … -m commands.main train RECIPE on each. A batch
     is the recipe's whatever the number of processes: each has its part of it.
     """
     from training import processes as others
     from training import train as training
-    from training.draft import ENDINGS
+    from training.draft import is_data
     from training.errors import RecipeError, TrainingError, TrainingInputError
     from training.export import ExportError
     from training.progress import Reporter
@@ -71,14 +85,14 @@ def train(
     options["for"] = purpose != "density"
     helpers = others.Helpers()
     try:
-        if recipe.name.lower().endswith(ENDINGS):
+        if is_data(recipe):
             if others.expected() > 1:
                 raise RecipeError(f"{recipe}: several processes train a recipe; write one first with --recipe-only")
             recipe, data = _drafted(recipe, data, label, ordinary, drop or [], name, purpose, reporter)
             if recipe_only:
                 return
         elif given := [option for option, value in options.items() if value]:
-            raise RecipeError(f"{recipe}: --{given[0]} goes with a table, not with a recipe: edit the recipe instead")
+            raise RecipeError(f"{recipe}: --{given[0]} goes with data, not with a recipe: edit the recipe instead")
         if processes > 1:
             paths = [f"--data={data}", f"--out={out}", f"--runs={runs}"]
             helpers = others.start_helpers(processes, ["train", str(recipe), *paths])
@@ -111,7 +125,7 @@ def train(
 
 
 def _drafted(
-    table: Path,
+    given: Path,
     data: Path,
     label: str | None,
     ordinary: str | None,
@@ -120,12 +134,16 @@ def _drafted(
     purpose: Literal["density", "anomaly"],
     reporter: Reporter,
 ) -> tuple[Path, Path]:
-    """Write a recipe for a table, and show it: the recipe and its data folder."""
-    from training.draft import draft_recipe, findings_table, write_draft
+    """Write a recipe for a table or pictures, and show it: the recipe and its data folder."""
+    from training.draft import draft_recipe, findings_table
+    from training.drafts import write_draft
 
-    draft = draft_recipe(table, data_root=data, label=label, ordinary=ordinary, drop=drop, name=name, purpose=purpose)
+    draft = draft_recipe(given, data_root=data, label=label, ordinary=ordinary, drop=drop, name=name, purpose=purpose)
     path, remark = write_draft(draft, Path())
-    reporter.console.print(findings_table(draft))
+    if draft.findings:
+        reporter.console.print(findings_table(draft))
+    else:
+        reporter.line(f"{draft.name}: {draft.about}")
     reporter.line(f"family: {draft.family}")
     reporter.line(f"recipe: {path}" + (f" ({remark})" if remark else ""))
     reporter.line("".join(f"    {line}\n" for line in draft.text.splitlines()))

@@ -1,13 +1,14 @@
-"""A recipe by inspection: what the columns of a file are, a family that fits them, and a budget of minutes."""
+"""A recipe by inspection: what the columns of a file are, a family that fits them, and a budget of minutes.
+
+What holds pictures is drafted in ``draft_pictures.py``.
+"""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -20,44 +21,24 @@ from models.base import family as family_called
 from models.protocols import HasLosses
 from training.data.columns import Finding, label_codes
 from training.data.tables import RawTable, findings_of, read_table, tabulate
-from training.draft_anomaly import anomaly_section, choose_model, taken_for_numbers
+from training.draft_anomaly import STATISTICS, anomaly_section, choose_model, taken_for_numbers
+from training.draft_pictures import draft_pictures, is_pictures
+from training.drafts import FEWEST_ROWS, Draft, Purpose, place_of, slug
 from training.errors import DataError, RecipeError
 from training.recipe import parse_recipe
 from training.sections import CsvData, ParquetData
 
-__all__ = ["ENDINGS", "Draft", "budget", "choose_family", "draft_recipe", "findings_table", "write_draft"]
+__all__ = ["ENDINGS", "budget", "choose_family", "draft_recipe", "findings_table", "is_data"]
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
-"""Endings of files that a recipe can be drafted for."""
+"""Endings of tables that a recipe can be drafted for."""
 
-_FEWEST_ROWS = 60  # of fewer, a fold would hold a handful
 _COARSE = 0.1  # a rounded column is no continuous one beyond this share of its standard deviation
 _MODELS: dict[str, dict[str, Any]] = {
     "realnvp": {"preprocess": "whiten", "layers": 8, "hidden": [64, 64]},
     "tabular-made": {"hidden": [64, 64], "components": 5, "dropout": 0.2},
 }
 _STEPS = 8000  # of optimisation, for a narrow table: a few minutes on two cores
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A recipe that nobody has written yet.
-
-    Attributes:
-        name: of the bundle.
-        text: the recipe, as YAML.
-        findings: what each column is, and why.
-        family: why the family is the one that it is.
-        rows: number of rows.
-        data: the data folder that its path is relative to.
-    """
-
-    name: str
-    text: str
-    findings: tuple[Finding, ...]
-    family: str
-    rows: int
-    data: Path
 
 
 def draft_recipe(
@@ -68,14 +49,14 @@ def draft_recipe(
     ordinary: str | None = None,
     drop: Sequence[str] = (),
     name: str | None = None,
-    purpose: Literal["density", "anomaly"] = "density",
+    purpose: Purpose = "density",
 ) -> Draft:
-    """Inspect a CSV or Parquet file and write a recipe for it.
+    """Inspect a CSV or Parquet file, or pictures, and write a recipe for it.
 
     Args:
-        path: the file.
+        path: the file; of pictures a folder as well.
         data_root: data folder; the file's own folder takes its place where the file is not in it.
-        label: column that holds the label of each row, if any.
+        label: column that holds the label of each row, if any; of an npz file of pictures, the labels' key.
         ordinary: which label the rows to model have.
         drop: columns to leave out.
         name: of the bundle; the file's name if absent.
@@ -84,14 +65,17 @@ def draft_recipe(
     Raises:
         TrainingInputError: the file is missing or damaged, has too few rows, or lacks a column or label.
     """
+    if is_pictures(path):
+        if drop:
+            raise RecipeError(f"{path}: --drop: pictures have no columns to leave out")
+        return draft_pictures(path, data_root=data_root, label=label, ordinary=ordinary, name=name, purpose=purpose)
     if (label is None) != (ordinary is None):
         missing = "--ordinary VALUE: which rows are to be modelled" if ordinary is None else "--label COLUMN"
         raise RecipeError(f"{path}: --label and --ordinary go together; name {missing} as well")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    root = data_root if path.resolve().is_relative_to(data_root.resolve()) else path.parent
-    file = str(path.resolve().relative_to(root.resolve()))
-    name = name if name is not None else _slug(path.name.partition(".")[0])
+    root, file = place_of(path, data_root)
+    name = name if name is not None else slug(path.name.partition(".")[0], "table")
     spec = _spec(path, root, file)
     raw = read_table(path, spec)
     mask = np.ones(raw.n, dtype=np.bool_)
@@ -100,8 +84,8 @@ def draft_recipe(
         if ordinary not in known:
             raise DataError(f"{path}: --ordinary: no label {ordinary!r}; column {label!r} has {', '.join(known[:20])}")
         mask = codes == known.index(ordinary)
-    if mask.sum() < _FEWEST_ROWS:
-        raise DataError(f"{path}: {mask.sum()} rows to model; at least {_FEWEST_ROWS} are needed to train and measure")
+    if mask.sum() < FEWEST_ROWS:
+        raise DataError(f"{path}: {mask.sum()} rows to model; at least {FEWEST_ROWS} are needed to train and measure")
     findings = findings_of(raw, {}, drop, label, mask)
     if purpose == "anomaly":
         findings = taken_for_numbers(raw, findings)
@@ -126,7 +110,13 @@ def draft_recipe(
         purpose=purpose,
     )
     parse_recipe(text, f"the recipe drafted for {path}")
-    return Draft(name, text, tuple(findings), f"{family}: {why}", raw.n, root)
+    about = f"{raw.n:,} rows"
+    return Draft(name, text, tuple(findings), f"{family}: {why}", raw.n, root, about)
+
+
+def is_data(path: Path) -> bool:
+    """Whether a recipe is to be drafted for a path, rather than read there: it is called like data, or is a folder."""
+    return path.name.lower().endswith(ENDINGS) or is_pictures(path)
 
 
 def choose_family(support: Support, rows: NDArray[np.float64]) -> tuple[str, str]:
@@ -162,31 +152,9 @@ def budget(n: int, d: int) -> dict[str, Any]:
     }
 
 
-def write_draft(draft: Draft, folder: Path) -> tuple[Path, str | None]:
-    """Write a draft into a folder as ``NAME.yaml``, or under the next free name: no file is overwritten.
-
-    Returns:
-        Where it is, and what to say of another recipe that had the name, if one had. A recipe that says the same
-        already is taken as it is, so that an interrupted run of it can go on.
-    """
-    first = folder / f"{draft.name}.yaml"
-    number = 1
-    while True:
-        path = first if number == 1 else folder / f"{draft.name}-{number}.yaml"
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(draft.text)
-            break
-        except FileExistsError:
-            if path.is_file() and path.read_bytes() == draft.text.encode():
-                break
-        number += 1
-    return path, None if path == first else f"{first} is another recipe, and stays as it is"
-
-
 def findings_table(draft: Draft) -> Table:
     """What was found of each column, for a person to read."""
-    table = Table(title=f"{draft.name}: {draft.rows:,} rows")
+    table = Table(title=f"{draft.name}: {draft.about}")
     for heading in ("column", "kind", "missing", "examples", "remark"):
         table.add_column(heading, justify="right" if heading == "missing" else "left", overflow="fold")
     for finding in draft.findings:
@@ -241,11 +209,6 @@ def _numeric_columns(path: Path, spec: CsvData) -> int:
     return sum(bool(np.isfinite(column.numbers).all()) for column in read_table(path, spec).columns)
 
 
-def _slug(stem: str) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
-    return slug or "table"
-
-
 # -- the recipe ----------------------------------------------------------------------------------------------------
 
 
@@ -261,7 +224,7 @@ def _text(
     family: str,
     model: dict[str, Any],
     n: int,
-    purpose: Literal["density", "anomaly"],
+    purpose: Purpose,
 ) -> str:
     kept = [finding.column for finding in findings if finding.column is not None]
     rows = f"rows of {raw.path.name}" + (f" whose {label} is {ordinary}" if label is not None else "")
@@ -282,7 +245,7 @@ def _text(
     recipe |= {"ordinary": ordinary} if ordinary is not None else {}
     recipe["model"] = model
     recipe |= {"training": budget(n, len(kept))} if issubclass(family_called(family), HasLosses) else {}
-    recipe |= anomaly_section(rows, n) if purpose == "anomaly" else {"anomaly": {"rows": rows}}
+    recipe |= anomaly_section(rows, n, STATISTICS) if purpose == "anomaly" else {"anomaly": {"rows": rows}}
     recipe["seed"] = 0
     gone = {f.name: f.remark.removeprefix("left out: ") for f in findings if f.column is None}
     lines = [f"# Drafted from {raw.path.name}; edit it and train it again."]

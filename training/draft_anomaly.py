@@ -74,11 +74,11 @@ def choose_model(support: Support, rows: NDArray[np.float64]) -> tuple[str, dict
     return "mixture-of-gaussians", model, "every column is a number, and normal laws are fitted in seconds"
 
 
-def anomaly_section(rows: str, n: int) -> dict[str, Any]:
-    """The sections ``folds`` and ``anomaly`` of a recipe for n rows, which are called that."""
+def anomaly_section(rows: str, n: int, statistics: Sequence[Any]) -> dict[str, Any]:
+    """The sections ``folds`` and ``anomaly`` of a recipe for n rows, which are called that, of such statistics."""
     reference = "cross-fit" if n < _CROSS_FITTED else "fold"
     return {
         # A row that comes may equal one that was trained on, as often as rows repeat: so may a calibration row, then.
         "folds": {"test": _TEST, "repeats": "apart"},
-        "anomaly": {"rows": rows, "statistics": list(STATISTICS), "reference": reference},
+        "anomaly": {"rows": rows, "statistics": list(statistics), "reference": reference},
     }

@@ -15,7 +15,8 @@ from contract.bundle import open_bundle
 from contract.support import Column, Support
 from tests.training.runs import one_thread
 from training.data import load_data
-from training.draft import Draft, budget, choose_family, draft_recipe, findings_table, write_draft
+from training.draft import budget, choose_family, draft_recipe, findings_table
+from training.drafts import Draft, write_draft
 from training.errors import TrainingInputError
 from training.recipe import Recipe, parse_recipe
 from training.sections import CsvData
@@ -215,7 +216,7 @@ def test_a_recipe_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_options_of_a_table_do_not_go_with_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(tmp_path / "a.yaml", "--drop", "city") == 2
-    assert "--drop goes with a table, not with a recipe" in capsys.readouterr().err
+    assert "--drop goes with data, not with a recipe" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -286,4 +287,4 @@ def test_what_a_recipe_is_for_is_said_of_a_table_alone(tmp_path: Path, capsys: p
     draft, _ = drafted(measurements(tmp_path))
     path, _ = write_draft(draft, tmp_path)
     assert command(path, "--for", "anomaly") == 2
-    assert "--for goes with a table, not with a recipe" in capsys.readouterr().err
+    assert "--for goes with data, not with a recipe" in capsys.readouterr().err

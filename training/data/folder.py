@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from training.data.dataset import Dataset, Labels, picture_support
 from training.errors import DataError
 from training.sections import FolderData
 
-__all__ = ["picture_folder", "picture_paths", "read_picture"]
+__all__ = ["picture_folder", "picture_paths", "picture_sizes", "read_picture"]
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
 # Modes that Pillow gives to pictures of at most 8 bits a channel, and whether they are grey.
@@ -123,20 +123,34 @@ def read_picture(path: Path, *, grey: bool, size: tuple[int, int] | None) -> NDA
         return np.asarray(found, dtype=np.uint8).copy()
 
 
+def picture_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Height and width of each picture, by its header.
+
+    Raises:
+        DataError: one is no picture; names it.
+    """
+    sizes = []
+    for path in paths:
+        with _opened(path, whole=False) as picture:
+            sizes.append((picture.height, picture.width))
+    return sizes
+
+
 def _is_grey(path: Path) -> bool:
     with _opened(path) as picture:
         return _GREY.get(picture.mode, False)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """A picture, read as a whole; what Pillow says of a damaged one becomes one line that names it."""
+def _opened(path: Path, *, whole: bool = True) -> Iterator[Image.Image]:
+    """A picture, read as a whole or its header alone; what Pillow says of a damaged one becomes a line naming it."""
     with ExitStack() as files:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 picture = files.enter_context(Image.open(path, formats=("PNG", "JPEG")))
-                picture.load()
+                if whole:
+                    picture.load()
         except UnidentifiedImageError:
             raise DataError(f"{path}: expected a PNG or JPEG picture, got something else") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:

@@ -18,7 +18,7 @@ from training.data.tables import RawTable, findings_of, from_numbers, tabulate
 from training.errors import DataError
 from training.sections import NpzData
 
-__all__ = ["npz_arrays", "read_arrays"]
+__all__ = ["array_names", "npz_arrays", "read_arrays"]
 
 
 def npz_arrays(spec: NpzData, root: Path, ordinary: str | None) -> Dataset:
@@ -93,6 +93,21 @@ def read_arrays(path: Path, keys: Sequence[str | None]) -> dict[str | None, Arra
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; name the data folder with --data or NONESUCH_DATA") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def array_names(path: Path) -> tuple[str, ...]:
+    """Keys of an npz file, in its order.
+
+    Raises:
+        DataError: no such file, or not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as loaded:
+            return tuple(loaded.files)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
