@@ -186,13 +186,15 @@ def _pictures(lines: Sequence[Line]) -> str:
             [
                 f"{line['bundle']} ({line['digest'][:8]})",
                 line["family"],
+                ", ".join(line.get("statistics", [])),
                 f"{line['ordinary']} ({line['n_ordinary']:,})",
                 f"{line['strange']} ({line['n_strange']:,})",
                 _with_error(line["score"]),
                 "" if low is None else f"{_with_error(low)} ({line['log_prob_kind'].replace('_', ' ')})",
             ]
         )
-    return table(["bundle", "family", "ordinary", "strange", "AUROC of the score", "AUROC of −log_prob"], rows)
+    headings = ["bundle", "family", "score of", "ordinary", "strange", "AUROC of the score", "AUROC of −log_prob"]
+    return table(headings, rows)
 
 
 def _with_error(figures: Line) -> str:

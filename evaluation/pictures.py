@@ -53,6 +53,7 @@ def measure_pictures(
         "family": manifest.family,
         "ordinary": ordinary,
         "strange": strange,
+        "statistics": [output.name for output in model.program("score").outputs if output.kind == "statistic"],
         "n_ordinary": len(one["score"]),
         "n_strange": len(other["score"]),
         "score": ranking_figures(one["score"], other["score"]),

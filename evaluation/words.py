@@ -88,7 +88,13 @@ are long and hold ordinary samples too; no p-value is claimed, and the figures a
 PICTURES = """\
 Bundles scored by their own exported graphs: held-out pictures like those that were trained on, beside pictures of
 another kind. ± is the standard error over pictures (DeLong). Beside the score stands the AUROC of minus the raw
-log-probability, with its kind, which takes a low one for strange."""
+log-probability, with its kind, which takes a low one for strange: where that is below 0.5, pictures of the other kind
+are the likelier ones.
+
+The bundles `fashion-anomaly` and `cifar-anomaly` have the image default, as `nonesuch train PICTURES --for anomaly`
+drafts it, chosen on other pictures than these ([record 40](decisions/0040-what-a-pictures-score-is-made-of.md)).
+CIFAR-10's pictures in the data folder were compressed as JPEG, and other pictures were not, which a score may see too:
+CIFAR-10's own pictures without that compression, taken for strange, say how much."""
 
 FAILURES = "In these cells a detector failed; it counts there as one that guesses."
 
