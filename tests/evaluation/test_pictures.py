@@ -36,6 +36,7 @@ def test_what_is_measured_is_what_the_graphs_say(folder: Path) -> None:
     assert (found["bundle"], found["family"], found["log_prob_kind"]) == ("garments/1", "vae", "lower_bound")
     assert (found["n_ordinary"], found["n_strange"]) == (12, 9)
     assert found["digest"] == model.digest
+    assert found["statistics"] == ["log_prob"]
 
 
 def test_of_many_pictures_a_lot_is_taken(folder: Path) -> None:

@@ -131,6 +131,33 @@ def test_the_page_says_what_was_measured(measured: Path) -> None:
     assert {path.name: path.read_bytes() for path in measured.glob("page*")} == before
 
 
+def test_the_page_shows_the_raw_log_probability_beside_the_score_of_each_pair(measured: Path, tmp_path: Path) -> None:
+    def figures(auroc: float) -> dict[str, float]:
+        return {"auroc": auroc, "auroc_standard_error": 0.002}
+
+    before = {
+        "part": "pictures",
+        "bundle": "cups/1",
+        "digest": "0123456789",
+        "family": "independent",
+        "ordinary": "a.npz:x",
+        "strange": "b.npz:x",
+        "n_ordinary": 1000,
+        "n_strange": 900,
+        "score": figures(0.7),
+        "log_prob": figures(0.1),
+        "log_prob_kind": "lower_bound",
+    }
+    again = {**before, "statistics": ["log_prob", "complexity"], "score": figures(0.95)}
+    other = {**before, "strange": "c.npz:x", "log_prob": None}
+    write_page([*read_lines(measured / "lines.jsonl"), before, other, again], tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    shown = "| cups/1 (01234567) | independent | log_prob, complexity | a.npz:x (1,000) | b.npz:x (900) "
+    assert f"{shown}| 0.950 ± 0.002 | 0.100 ± 0.002 (lower bound) |" in page
+    assert "| cups/1 (01234567) | independent |  | a.npz:x (1,000) | c.npz:x (900) | 0.700 ± 0.002 |  |" in page
+    assert page.count("| cups/1 ") == 2
+
+
 def test_a_failure_is_listed_and_counts_as_a_guess(measured: Path, tmp_path: Path) -> None:
     lines = read_lines(measured / "lines.jsonl")
     failed = {

@@ -43,6 +43,14 @@ TRAINING = [
         a_shared_error_is_left_out=("math.hypot(_standard_error(values), shared)", "_standard_error(values)"),
     ),
     *mutants_of(
+        "training/draft_pictures.py",
+        "tests/training/test_draft_pictures.py",
+        of_several_sizes_the_first_is_taken_for_all=("(sizes != sizes[0]).any() or", "False or"),
+        every_array_is_pictures=("array.dtype in (np.uint8, np.bool_)", "array.ndim > 2"),
+        a_few_pictures_are_enough=("len(rows) < FEWEST_ROWS", "len(data.rows) < 1"),
+        pictures_of_any_size_are_kept_as_many=("_KEPT_NUMBERS // size", "_KEPT_NUMBERS // 784"),
+    ),
+    *mutants_of(
         "training/loop.py",
         "tests/training/test_finish.py",
         what_is_found_last_is_not_saved=(

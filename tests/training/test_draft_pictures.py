@@ -140,6 +140,7 @@ def test_the_data_folder_is_that_of_the_command_where_the_pictures_are_in_it(tmp
         ("table.npy:x", {}, "an npy file holds one array, and no keys"),
         ("wide.npy", {}, "pictures of 8 × 600 pixels, and at most 4,096"),
         ("damaged.npz", {}, "damaged.npz: cannot be read"),
+        ("damaged.npz:x", {}, "damaged.npz: cannot be read"),
         ("p-idx3-ubyte", {"ordinary": "3"}, "an idx file of pictures holds no labels"),
         ("absent.npz", {}, "absent.npz: no such file"),
         ("empty", {}, "no pictures; they end in .png"),

@@ -80,14 +80,16 @@ def read_arrays(path: Path, keys: Sequence[str | None]) -> dict[str | None, Arra
         DataError: no such file, or not such a file, or no such key in it.
     """
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {None: loaded}
-        with loaded:
-            for key in keys:
-                if key is not None and key not in loaded.files:
-                    raise DataError(f"{path}: no array {key!r}; there are {', '.join(map(repr, loaded.files))}")
-            return {key: loaded[key] for key in keys if key is not None}
+        # Opened here: of a damaged archive NumPy leaves its own file open.
+        with path.open("rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {None: loaded}
+            with loaded:
+                for key in keys:
+                    if key is not None and key not in loaded.files:
+                        raise DataError(f"{path}: no array {key!r}; there are {', '.join(map(repr, loaded.files))}")
+                return {key: loaded[key] for key in keys if key is not None}
     except DataError:
         raise
     except FileNotFoundError:
@@ -103,7 +105,8 @@ def array_names(path: Path) -> tuple[str, ...]:
         DataError: no such file, or not such a file.
     """
     try:
-        with np.load(path, allow_pickle=False) as loaded:
+        # Opened here: of a damaged archive NumPy leaves its own file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             return tuple(loaded.files)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
