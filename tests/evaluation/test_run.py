@@ -64,8 +64,8 @@ def test_a_line_for_each_cell(measured: Path) -> None:
         assert line["d"] == 2
         assert (line["n_train"], line["contaminated"]) == ((75, 0) if line["setting"] == "A" else (85, 10))
         if line["detector"] == OURS:
-            assert line["n_calibration"] >= 37
-            assert set(line["marginal"]) == {"0.05", "0.1"}  # 37 rows cannot reach 0.01
+            assert line["n_calibration"] >= 19
+            assert set(line["marginal"]) == {"0.05", "0.1"}  # so few rows cannot reach 0.01
             assert line["refused_ordinary"] == 0
     best = [line["auroc"] for line in lines if line["detector"] == "KNN" and line["setting"] == "A"]
     assert min(best) > 0.8  # off the line, though no column says so
