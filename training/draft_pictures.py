@@ -70,10 +70,12 @@ def draft_pictures(
     Raises:
         TrainingInputError: there are no such pictures, or they cannot be read, or nothing is drafted of them.
     """
+    if path.is_dir():
+        picture_paths(path)
     if purpose != "anomaly":
         raise RecipeError(
-            f"{path}: pictures, of which recipes are drafted for anomaly scores alone: say --for anomaly; for draws "
-            "and log-probabilities write a recipe, with a family for pictures such as vae or pixelcnn"
+            f"{path}: taken for pictures, of which recipes are drafted for anomaly scores alone: say --for anomaly; "
+            "for draws and log-probabilities write a recipe, with a family for pictures such as vae or pixelcnn"
         )
     if path.name in ("", ".."):
         path = path.resolve()

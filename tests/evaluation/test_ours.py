@@ -15,7 +15,8 @@ from contract.support import Column, Support
 from evaluation.labelled import Labelled, Split, deal
 from evaluation.ours import Scores, allowed, scores_of
 from runtime.model import load_model
-from training.draft import Draft, draft_recipe, write_draft
+from training.draft import draft_recipe
+from training.drafts import Draft, write_draft
 from training.evaluate import answers
 from training.progress import Reporter
 from training.train import train

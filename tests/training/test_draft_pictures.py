@@ -178,6 +178,9 @@ def test_no_density_of_pictures_is_drafted(
     monkeypatch.chdir(tmp_path)
     assert command("cups") == 2
     assert "say --for anomaly; for draws and log-probabilities write a recipe" in capsys.readouterr().err
+    (tmp_path / "recipes").mkdir()
+    assert command("recipes") == 2
+    assert "no pictures; they end in .png" in capsys.readouterr().err
     assert command("cups", "--for", "anomaly", "--recipe-only") == 0
     said = capsys.readouterr().out
     assert "cups: 70 pictures of 6 × 5 pixels, in 256 levels of three colours" in said
