@@ -30,6 +30,7 @@ UNSHIPPED = {
     "made-digits": "made-digits",
     "mixture-digits": "mixture-digits",
     "rbm-digits": "rbm-digits",
+    "pixelcnn-garments": "pixelcnn-garments",
     "realnvp-mnist": "realnvp-mnist",
     "taxi": "taxi",
 }
