@@ -24,6 +24,7 @@ FOLDERS = [BUNDLES / name / str(max(versions)) for name, versions in list_versio
 NAMES = {"bike", "breast-cancer", "digits", "garments", "monsters", "moons", "moons-gaussian", "thyroid"}
 # Recipes of minutes of training, on data that one brings, and the bundles that they make.
 UNSHIPPED = {
+    "cifar-anomaly": "cifar-anomaly",
     "digits-gated": "digits",
     "fashion-anomaly": "fashion-anomaly",
     "glow-mnist": "glow-mnist",
