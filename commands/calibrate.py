@@ -34,6 +34,15 @@ def calibrate(
             "the rows of that label, and alarms keep their rate for each label by itself.",
         ),
     ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column that says which block (day, machine, run) a row belongs to, where the rows of a block depend "
+            "on each other, as those of a time series do. No rate of alarms is promised then (no guarantee: dependent "
+            "data); how often the rows of each block alarm by the scores of the others is measured in its place.",
+        ),
+    ] = None,
     missing: Annotated[
         list[str] | None,
         typer.Option(metavar="WORD", help="A word for a missing value, beside NA, NaN, ? and the like; repeatable."),
@@ -43,7 +52,7 @@ def calibrate(
         typer.Option(
             metavar="SHARE",
             help="Of the rows, at most this share may be anomalies. Alarms then keep their rate whatever these score, "
-            "and are rarer; where they score high they hide others like them.",
+            "and are rarer; where they score high they hide others like them. Not with --block.",
         ),
     ] = 0.0,
 ) -> None:
@@ -53,7 +62,9 @@ def calibrate(
     samples, densities and scores stay what they are; a running service finds the new version and serves it beside the
     old one. Columns that the bundle does not know are passed over.
     """
+    from contract.alarms import NO_GUARANTEE
     from contract.bundle import open_bundle
+    from contract.calibration import BY_BLOCK
     from contract.conformal import TIED, calibration_needed, smallest_p_value
     from contract.errors import BundleError, InputError
     from runtime.calibration import recalibrate
@@ -66,7 +77,7 @@ def calibrate(
     folder = bundle.resolve()
     try:
         support = open_bundle(folder).manifest.support
-        found = read_rows_of(rows, support, missing=missing or (), label=label)
+        found = read_rows_of(rows, support, missing=missing or (), label=label, block=block)
         if found.unused:
             say(f"columns that the bundle does not know: {', '.join(map(repr, found.unused))}")
         made = recalibrate(
@@ -78,6 +89,8 @@ def calibrate(
             contaminated=contaminated,
             labels=found.labels,
             labelled_by=label,
+            blocks=found.blocks,
+            blocked_by=None if block is None else f"the column {block}",
             say=say,
         )
     except InputError as error:
@@ -88,6 +101,13 @@ def calibrate(
     assert about is not None
     print(f"{made.folder}: {about.n:,} calibration rows; digest {made.digest[:12]}…")
     print(f"The smallest p-value is {smallest_p_value(about.ordinary):.2g}.")
+    if about.dependent:
+        print(f"The rows come in {about.blocks:,} blocks ({about.blocked_by}). {NO_GUARANTEE.capitalize()}.")
+        for metric in made.manifest.metrics:
+            if metric.name.startswith(BY_BLOCK):
+                alpha = metric.name.removeprefix(BY_BLOCK)
+                share = f"{metric.value:.3f} ± {metric.standard_error:.2g}"
+                print(f"  Of a block held out, a share of {share} alarms at alpha = {alpha}.")
     if about.contaminated:
         print(f"At most {about.contaminated:,} of the rows may be anomalies, and count against alarms.")
     needed = calibration_needed(0.05, "marginal")

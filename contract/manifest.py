@@ -63,6 +63,8 @@ class Randomness(Part):
 class Metric(Part):
     """One measured number."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
     name: str = Field(description="For example test_log_prob or auroc_malignant.")
     value: float
     standard_error: float | None = Field(default=None, ge=0)
@@ -72,6 +74,11 @@ class Metric(Part):
     units: str
     fold: str
     n: int = Field(ge=1, description="Rows it was measured on.")
+    blocks: int | None = Field(
+        default=None,
+        ge=1,
+        description="Blocks of rows that the standard error is over, where the rows of a block depend on each other.",
+    )
 
 
 class Parity(Part):
@@ -100,10 +107,13 @@ class Parity(Part):
 class CalibrationGroup(Part):
     """The calibration rows of one label."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
     label: str = Field(min_length=1)
     n: int = Field(ge=1)
     tied: float = Field(default=0.0, ge=0, le=1, description="Share of them whose score another one of them has too.")
     contaminated: int = Field(default=0, ge=0, description="At most so many of them are no ordinary ones.")
+    blocks: int | None = Field(default=None, ge=1, description="Blocks that any of them are in, where rows have blocks.")
 
     @model_validator(mode="after")
     def _some_are_ordinary(self) -> Self:
@@ -118,9 +128,14 @@ class Calibration(Part):
     Where rows have labels, ``groups`` says how many have which, and the sorted scores of the i-th group, counted from
     0, are the array ``scores.i``: p-values among these keep their rate for the rows of each label by themselves
     (label-conditional, or Mondrian, conformal prediction: V. Vovk, A. Gammerman and G. Shafer 2005, section 4.5).
+
+    Where rows come in ``blocks``, those of a block depend on each other, as windows of a series do. Ranks among them
+    are p-values in name: no rate of alarms is promised (``contract/blocks.py``).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"source_sha256", "tied", "contaminated", "labelled_by", "groups"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"source_sha256", "tied", "contaminated", "labelled_by", "groups", "blocks", "blocked_by"}
+    )
 
     file: FileName
     n: int = Field(ge=1)
@@ -138,6 +153,15 @@ class Calibration(Part):
     )
     labelled_by: str | None = Field(default=None, description="Column that held the labels, where rows have any.")
     groups: tuple[CalibrationGroup, ...] = Field(default=(), description="The rows of each label, where they have any.")
+    blocks: int | None = Field(
+        default=None, ge=1, description="Blocks that the rows come in, where the rows of a block depend on each other."
+    )
+    blocked_by: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What the rows of a block have in common, in words: 'the column day', 'blocks of 336 samples of "
+        "the series'.",
+    )
 
     @model_validator(mode="after")
     def _some_are_ordinary(self) -> Self:
@@ -156,6 +180,27 @@ class Calibration(Part):
             raise ValueError(f"groups are different labels of {self.n} rows in all")
         return self
 
+    @model_validator(mode="after")
+    def _blocks_are_of_these_rows(self) -> Self:
+        if (self.blocks is None) != (self.blocked_by is None):
+            raise ValueError("blocks are held together by something, and blocked_by says what")
+        if any((group.blocks is None) != (self.blocks is None) for group in self.groups):
+            raise ValueError("either the rows of every label are in blocks, or none are")
+        if self.blocks is None:
+            return self
+        if not 2 <= self.blocks <= self.n:
+            raise ValueError(f"{self.n} rows come in two blocks or more, not more than rows, and not in {self.blocks}")
+        if any(not group.blocks or group.blocks > min(group.n, self.blocks) for group in self.groups):
+            raise ValueError("the rows of a label are in no more blocks than there are, of either")
+        if self.contaminated:
+            raise ValueError("rows in blocks keep no rate that contaminated ones could be counted against")
+        return self
+
+    @property
+    def dependent(self) -> bool:
+        """Whether rows depend on each other, so that nothing is promised of alarms."""
+        return self.blocks is not None
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels that rows have, in the order of their groups."""
@@ -169,6 +214,7 @@ class Calibration(Part):
                 "n": group.n,
                 "tied": group.tied,
                 "contaminated": group.contaminated,
+                "blocks": group.blocks,
                 "rows": f"{self.rows}, {self.labelled_by} = {label}",
                 "groups": (),
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.bundle import CARD, Bundle, list_versions, open_bundle, write_arrays, write_bundle
-from contract.conformal import tied_share
-from contract.errors import BundleError, InputError
+from contract.calibration import CalibrationRows
+from contract.errors import BundleError
 from contract.lock import read_lock
-from contract.manifest import Calibration, CalibrationGroup
 from runtime.card import recalibrated_card
 from runtime.loop import run_program
 from runtime.model import LoadedModel, load_model
@@ -30,8 +28,8 @@ Say = Callable[[str], None]
 
 _BATCH = 500
 
-# Figures of alarms, which a calibration gives; `training/evaluate.py` names them.
-_OF_ALARMS = re.compile(r"(false_alarms|detected_.+)_at_[0-9.e-]+")
+# Figures of alarms, which a calibration gives; `training/evaluate.py` and `contract/calibration.py` name them.
+_OF_ALARMS = re.compile(r"(false_alarms|false_alarms_by_block|detected_.+)_at_[0-9.e-]+")
 
 
 def recalibrate(
@@ -44,12 +42,15 @@ def recalibrate(
     contaminated: float = 0.0,
     labels: Sequence[str] | None = None,
     labelled_by: str | None = None,
+    blocks: Sequence[str] | None = None,
+    blocked_by: str | None = None,
     say: Say = print,
 ) -> Bundle:
     """Write the next version of a bundle to ``out/NAME/VERSION``, after it has passed the service's own verification.
 
     Its calibration scores are what the bundle's own score program gives the rows, which must not have been trained on.
-    Every program digest stays, so that no sample moves; figures of alarms by the former calibration are left out.
+    Every program digest stays, so that no sample moves; figures of alarms by the former calibration are left out. Rows
+    in blocks give some of their own, of blocks held out.
 
     Args:
         folder: the bundle, ``…/NAME/VERSION``.
@@ -62,11 +63,15 @@ def recalibrate(
             Where rows have labels, it is a share of the rows of each.
         labels: of the rows, [n], if p-values are to be had among the rows of each label.
         labelled_by: the column that held them.
+        blocks: of each row the name of its block, [n], if the rows of a block depend on each other; nothing is promised
+            of alarms then.
+        blocked_by: what the rows of a block have in common, in words.
         say: called with what is being done.
 
     Raises:
         BundleError: the bundle cannot be trusted or has no score, or a row's score is no number.
-        InputError: the share is none, or leaves no ordinary row.
+        InputError: the share is none, or leaves no ordinary row; rows in one block alone, or in blocks and
+            contaminated.
     """
     pin = read_lock(folder.parent.parent).get(f"{folder.parent.name}/{folder.name}")
     checked = verify(folder, pin)
@@ -79,33 +84,28 @@ def recalibrate(
         raise BundleError(
             f"{folder}: it has no score program, so there is nothing to calibrate: {manifest.reasons['score']}"
         )
-    n, apart = len(rows), _at_most(contaminated, len(rows))
-    say(f"score: {n:,} rows")
-    found = _scores(model, rows)
-    scores = np.sort(found)
-    groups, arrays = _grouped(found, labels, contaminated)
-    calibration = Calibration(
-        file=about.file,
-        n=n,
-        statistics=about.statistics,
-        law=about.law,
-        rows=ordinary,
-        source_sha256=source_sha256,
-        tied=round(tied_share(scores), 4),
-        contaminated=apart,
-        labelled_by=labelled_by if groups else None,
-        groups=groups,
+    say(f"score: {len(rows):,} rows")
+    found = CalibrationRows(
+        _scores(model, rows),
+        labels=labels,
+        labelled_by=labelled_by,
+        blocks=blocks,
+        blocked_by=blocked_by,
+        contaminated=contaminated,
+    )
+    calibration = found.calibration(
+        file=about.file, statistics=about.statistics, law=about.law, rows=ordinary, source_sha256=source_sha256
     )
     dropped = [metric.name for metric in manifest.metrics if _OF_ALARMS.fullmatch(metric.name)]
     version = max([manifest.version, *list_versions(out).get(manifest.name, [])]) + 1
     fields = {
         **manifest.model_dump(mode="json", exclude={"files"}),
         "version": version,
-        "metrics": tuple(metric for metric in manifest.metrics if metric.name not in dropped),
+        "metrics": (*(metric for metric in manifest.metrics if metric.name not in dropped), *found.metrics()),
         "calibration": calibration,
     }
     files = {name: model.bundle.path(name).read_bytes() for name in manifest.files}
-    files[about.file] = write_arrays({"scores": scores, **arrays})
+    files[about.file] = write_arrays(found.arrays())
     if CARD in files:
         files[CARD] = recalibrated_card(
             files[CARD].decode(),
@@ -114,6 +114,7 @@ def recalibrate(
             former=manifest.version,
             calibration=calibration,
             dropped=dropped,
+            metrics=found.metrics(),
         ).encode()
     say("verify: as the service will")
     with tempfile.TemporaryDirectory() as draft:
@@ -121,22 +122,6 @@ def recalibrate(
         if not verdict["ok"]:
             raise BundleError(verdict["reason"])
     return write_bundle(out, fields, files)
-
-
-def _grouped(
-    scores: NDArray[np.float64], labels: Sequence[str] | None, contaminated: float
-) -> tuple[tuple[CalibrationGroup, ...], dict[str, NDArray[np.float64]]]:
-    """Groups by label, in the labels' order, and the sorted scores of each, by their names in the file."""
-    if labels is None:
-        return (), {}
-    of = np.array(labels, dtype=object)
-    groups, arrays = [], {}
-    for i, label in enumerate(sorted(set(labels))):
-        own = np.sort(scores[of == label])
-        apart = _at_most(contaminated, len(own))
-        groups.append(CalibrationGroup(label=label, n=len(own), tied=round(tied_share(own), 4), contaminated=apart))
-        arrays[f"scores.{i}"] = own
-    return tuple(groups), arrays
 
 
 def _scores(model: LoadedModel, rows: Array) -> NDArray[np.float64]:
@@ -152,11 +137,3 @@ def _scores(model: LoadedModel, rows: Array) -> NDArray[np.float64]:
             raise BundleError(f"{model.bundle.folder}: the score of calibration row {row} is NaN, so it has no rank")
         parts.append(part)
     return np.concatenate(parts)
-
-
-def _at_most(share: float, n: int) -> int:
-    """How many of n rows a share is, at the most; a rounding error below a whole number is one."""
-    apart = math.floor(share * n + 1e-9) if 0.0 <= share < 1.0 else -1
-    if not 0 <= apart < n:
-        raise InputError(column="contaminated", expected="a share from 0 to below 1", got=f"{share:g}")
-    return apart

@@ -6,16 +6,18 @@ from collections.abc import Collection, Sequence, Set
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from contract.errors import InputError
 from contract.support import Support
 from contract.words import MISSING
 from scoring.columns import column_numbers
-from scoring.rows import ROW, Errors, FileError, refused, rows_of_lists
+from scoring.rows import ROW, Errors, FileError, label_of, refused, rows_of_lists
 from scoring.sources import Source
 
-__all__ = ["columns_of", "columns_read", "rows_of"]
+__all__ = ["columns_of", "columns_read", "names_in", "rows_of"]
 
 Array = NDArray[Any]
 
@@ -105,6 +107,31 @@ def rows_of(
         return support.read(numbers), errors
     rows[good] = support.read(numbers[good])
     return rows, errors
+
+
+def names_in(batch: Any, column: str, missing: Set[str] = MISSING, what: str = "a label") -> tuple[list[str], Errors]:
+    """The names that a column of a record batch gives its rows, such as labels, as ``scoring.rows.label_of`` spells them.
+
+    Args:
+        batch: columns by name, n rows.
+        column: which holds them.
+        missing: words for a missing value, in small letters.
+        what: a row has, for an error message.
+
+    Returns:
+        Names [n], and why some rows have none, by position; what stands for those means nothing.
+    """
+    values = batch.column(column)
+    if not pyarrow.types.is_dictionary(values.type):
+        values = pyarrow.compute.dictionary_encode(values)
+    spelt = [label_of(value, missing) for value in values.dictionary.to_pylist()]
+    found = [None if place is None else spelt[place] for place in values.indices.to_pylist()]
+    errors = {
+        row: InputError(row=row, column=column, expected=what, got="no value")
+        for row, name in enumerate(found)
+        if name is None
+    }
+    return [name or "" for name in found], errors
 
 
 def _listed(names: Sequence[str]) -> str:

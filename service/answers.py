@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.alarms import AlarmRule, alarm_rule
+from contract.alarms import AlarmRule, alarm_rule, check_label, check_promises
 from contract.conformal import Guarantee, discoveries, fewest_discoveries, ranks, smallest_p_value
 from contract.errors import InputError
 from contract.manifest import Calibration
@@ -150,18 +150,18 @@ class Alarms(NamedTuple):
         Raises:
             InputError: it is none of those that there are, or there are none.
         """
-        if self.label is None or (about is not None and self.label in about.labels):
-            return
-        if about is None or not about.groups:
-            expected = "no label, for this version was calibrated without any (nonesuch calibrate --label)"
-        else:
-            named = about.labels[:_MOST_LABELS]
-            more = f" or {len(about.labels) - len(named)} others" if len(about.labels) > len(named) else ""
-            expected = f"one of the labels of the calibration rows: {', '.join(map(repr, named))}{more}"
-        raise InputError(column="label", expected=expected, got=f"the string {self.label[:40]!r}")
+        if self.label is not None:
+            check_label(about, self.label)
 
+    def check_promises(self, about: Calibration | None) -> None:
+        """Refuse a promise that dependent calibration rows cannot keep.
 
-_MOST_LABELS = 12  # in an error message
+        Raises:
+            InputError: what is asked for is more than an alarm.
+        """
+        if about is not None:
+            check_promises(about, self.guarantee, self.fdr)
+
 
 USUAL_ALARMS = Alarms()
 """What is flagged where nobody asks for anything else."""
@@ -180,7 +180,7 @@ def score_answer(model: LoadedModel, program: Program, outputs: Env, alarms: Ala
     body = {
         **answer_head(model),
         "alpha": alarms.alpha,
-        "guarantee": alarms.guarantee,
+        "guarantee": None if about.dependent else alarms.guarantee,
         **({} if alarms.label is None else {"label": alarms.label}),
         "score": score,
         "statistics": {part.name: outputs[part.name] for part in program.outputs if part.kind == "statistic"},
@@ -207,10 +207,11 @@ def _ruled(about: Calibration, alpha: float, guarantee: Guarantee) -> tuple[Alar
         "largest_flagged_p_value": rule.largest_flagged_p_value,
         "n_calibration": about.n,
         **({"n_contaminated": about.contaminated} if about.contaminated else {}),
+        **({"n_blocks": about.blocks} if about.dependent else {}),
         "ordinary_rows": about.rows,
         "smallest_p_value": smallest_p_value(about.ordinary),
         "false_alarm_interval": rule.interval,
-        "promise": promise_of_alarms(about, alpha, guarantee, rule.rank, rule.interval),
+        "promise": promise_of_alarms(about, alpha, guarantee, rule),
     }
 
 

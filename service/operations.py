@@ -303,6 +303,7 @@ class Operations:
         loaded, program = self._find(model, version, "score")
         alarms.check()
         alarms.check_label(loaded.manifest.calibration)
+        alarms.check_promises(loaded.manifest.calibration)
         if explain:
             method_of(loaded)  # refuses before anything runs
         x = await read_rows(loaded.manifest.support, rows, records)

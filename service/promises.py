@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contract.alarms import NO_GUARANTEE, AlarmRule
 from contract.conformal import CONFIDENCE, TIED, Guarantee, calibration_needed, smallest_p_value
 from contract.manifest import Calibration
 
@@ -10,26 +11,30 @@ __all__ = ["promise_of_alarms", "promise_of_discoveries"]
 _NOTHING = "Nothing is promised when the data drift, when rows depend on each other, or for rows seen in training."
 
 
-def promise_of_alarms(
-    about: Calibration, alpha: float, guarantee: Guarantee, k: int, interval: tuple[float, float] | None
-) -> str:
+def promise_of_alarms(about: Calibration, alpha: float, guarantee: Guarantee, rule: AlarmRule) -> str:
     """What ``is_anomaly`` promises, and what it does not.
 
     Args:
         about: the calibration.
         alpha: rate of false alarms asked for.
         guarantee: how it is to be kept.
-        k: largest rank that alarms; 0 where none can.
-        interval: of the realised rate, where there is one.
+        rule: by which rows alarm.
     """
-    if interval is None:
-        return _alarms_out_of_reach(about, alpha, guarantee)
-    low, high = interval
+    if not rule.rank:
+        said = _alarms_out_of_reach(about, alpha, guarantee)
+        return f"{NO_GUARANTEE}. {said}" if about.dependent else said
+    if rule.interval is None:
+        return (
+            f"{NO_GUARANTEE}. The {about.n} calibration rows ({about.rows}) come in {about.blocks} "
+            f"block{'s' * (about.blocks != 1)} ({about.blocked_by}) of rows that depend on each other, so that a "
+            "p-value is a row's rank among them, no rate of false alarms is promised, and no interval of one is known."
+        )
+    low, high = rule.interval
     if guarantee == "training_conditional":
         said = (
             f"With {100 * CONFIDENCE:g} % probability over draws of {_basis(about)}, rows exchangeable with them are "
             f"flagged at a rate of at most {alpha:g}: not on average, but by this bundle itself. So a row is flagged "
-            f"when its p-value is at most {k / (about.ordinary + 1):.3g}."
+            f"when its p-value is at most {rule.rank / rule.places:.3g}."
         )
     else:
         within = f"between {low:.3g} and {high:.3g}" if low > 0.0 else f"at or below {high:.3g}"

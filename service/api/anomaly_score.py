@@ -34,14 +34,15 @@ class AnomalyScoreRequest(AskedAbout):
     guarantee: Guarantee = Field(
         default=USUAL_ALARMS.guarantee,
         description="How `is_anomaly` keeps `alpha`: marginal: on average over draws of the calibration rows; "
-        "training_conditional: with 95 % probability over these draws, by this bundle's own calibration rows.",
+        "training_conditional: with 95 % probability over these draws, by this bundle's own calibration rows. Where the "
+        "calibration rows depend on each other it is kept in neither way, and the second is refused.",
     )
     fdr: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         description="Rate of false discoveries to keep over the rows of this request (Benjamini and Hochberg 1995): "
-        "the answer then has `is_discovery`.",
+        "the answer then has `is_discovery`. Refused where the calibration rows depend on each other.",
     )
     label: str | None = Field(
         default=None,
@@ -75,8 +76,11 @@ class Explanation(BaseModel):
 class AnomalyScoreAnswer(AnswerHead):
     """Scores with conformal p-values, and what the alarms promise."""
 
-    alpha: float = Field(description="The rate of false alarms that `is_anomaly` keeps.")
-    guarantee: Guarantee = Field(description="How it keeps it; `promise` says it in words.")
+    alpha: float = Field(description="The rate of false alarms that `is_anomaly` is to keep.")
+    guarantee: Guarantee | None = Field(
+        description="How it keeps it; `promise` says it in words. Null where nothing is promised, since the calibration "
+        "rows depend on each other."
+    )
     label: str | None = Field(default=None, description="The label whose calibration rows these are held against.")
     score: Values = Field(description="Anomaly score of each row; larger is stranger.")
     statistics: dict[str, Values] = Field(description="The statistics that the score is made of, by name.")
@@ -94,10 +98,18 @@ class AnomalyScoreAnswer(AnswerHead):
     n_contaminated: int | None = Field(
         default=None, ge=1, description="At most so many of them are anomalies themselves, where there may be any."
     )
+    n_blocks: int | None = Field(
+        default=None,
+        ge=1,
+        description="Blocks that they come in, where the rows of a block depend on each other, as windows of a series "
+        "do. Nothing is promised then; the model's metrics `false_alarms_by_block_at_…` say how many rows of a block "
+        "alarm by the scores of the others.",
+    )
     ordinary_rows: str = Field(description="Which rows count as ordinary.")
     smallest_p_value: float = Field(description="The smallest p-value that so many calibration rows can give.")
     false_alarm_interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
-        description="95 % interval of this bundle's own rate of false alarms, over draws of its calibration rows."
+        description="95 % interval of this bundle's own rate of false alarms, over draws of its calibration rows; null "
+        "where nothing can alarm, and where there are `n_blocks`: the beta law is that of independent rows."
     )
     promise: str = Field(description="What `is_anomaly` promises and what it does not.")
     fdr: float | None = Field(default=None, description="The rate of false discoveries that `is_discovery` keeps.")

@@ -76,6 +76,11 @@ class CalibrationCard(_Part):
     tied: float = Field(description="Share of the rows whose score another row has too, where it was counted.")
     labelled_by: str | None = Field(description="Column that held labels of the rows, where they have any.")
     labels: dict[str, int] = Field(description="Labels that a question may give, with the rows of each.")
+    blocks: int | None = Field(
+        description="Blocks that the rows come in, where the rows of a block depend on each other; nothing is promised "
+        "of alarms then."
+    )
+    blocked_by: str | None = Field(description="What the rows of a block have in common, in words.")
     source_sha256: str | None = Field(description="SHA-256 of the file of rows, where they came in one of their own.")
 
 
@@ -205,6 +210,8 @@ def _card(parts: Parts, model: LoadedModel) -> dict[str, Any]:
             "tied": calibration.tied,
             "labelled_by": calibration.labelled_by,
             "labels": {group.label: group.n for group in calibration.groups},
+            "blocks": calibration.blocks,
+            "blocked_by": calibration.blocked_by,
             "source_sha256": calibration.source_sha256,
         },
         "provenance": manifest.provenance.model_dump(

@@ -191,11 +191,17 @@ class PlainQuestions:
         parts, capability = self._parts, route.capability
         if named.about_alarms and capability != "score":
             return None
+        alarms = USUAL_ALARMS
+        if named.about_alarms:
+            alpha, guarantee, fdr = named.alpha, named.guarantee, named.fdr
+            alarms = Alarms(alpha or alarms.alpha, guarantee or alarms.guarantee, fdr)
         try:
             model = parts.catalogue.get(named.model, named.version)
             plan = self._plan(model, route)
             if plan is None or (head.wanted == _NPY and plan.npy_head is None):
                 return None
+            if named.about_alarms:
+                alarms.check_promises(model.manifest.calibration)
             x = plan.support.read(question.rows)
         except (UnknownModel, Starting, InputError):
             return None
@@ -205,10 +211,6 @@ class PlainQuestions:
             seconds = parts.scheduler.predicted_seconds(model, capability, len(x))
         if seconds > LONG_SECONDS or parts.cache.worth_asking(len(x), seconds):
             return None
-        alarms = USUAL_ALARMS
-        if named.about_alarms:
-            alpha, guarantee, fdr = named.alpha, named.guarantee, named.fdr
-            alarms = Alarms(alpha or alarms.alpha, guarantee or alarms.guarantee, fdr)
         return Asked(capability, model, plan, x, alarms, head.wanted)
 
     def answer(self, asked: Asked, outputs: dict[str, NDArray[Any]]) -> bytes:
