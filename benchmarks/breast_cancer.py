@@ -91,7 +91,7 @@ def one_split(recipe: Recipe, data: Dataset, key: int) -> Split:
             provenance=provenance_of("", model, data, folds),
         )
         bundle = draft_bundle(parts, folder / "draft", provisional)
-        scores = calibration_scores(bundle, folds.calibration)
+        scores = np.sort(calibration_scores(bundle, folds.calibration))
         test, malignant = (
             answers(bundle, "score", folds.test.rows),
             answers(bundle, "score", data.anomalies["malignant"]),

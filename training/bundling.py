@@ -10,13 +10,13 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from contract.bundle import CALIBRATION, CARD, GOLDENS, Bundle, list_versions, write_arrays, write_bundle
+from contract.calibration import CalibrationRows
 from contract.capabilities import CAPABILITIES, UNASKED
-from contract.manifest import Calibration, Metric, Provenance
+from contract.manifest import Metric, Provenance
 from models.base import GenerativeModel
 from runtime.model import LoadedModel, load_model
 from runtime.profile import numeric_profile
@@ -106,22 +106,29 @@ def next_version(root: Path, name: str) -> int:
 
 
 def draft_bundle(parts: Parts, folder: Path, scores: Array | None) -> LoadedModel:
-    """A bundle to measure with: the graphs as they will ship, provisional calibration scores, no figures.
+    """A bundle to measure with: the graphs as they will ship, calibration scores and no more of them, no figures.
 
     Args:
         parts: what it is put together from.
         folder: where to write it; what is there is replaced.
-        scores: provisional calibration scores, [n], if the recipe has an anomaly section.
+        scores: calibration scores, which may be provisional, [n], if the recipe has an anomaly section.
     """
     _empty(folder)
     files = _graph_files(parts.exported)
-    if scores is not None:
-        files[CALIBRATION] = write_arrays({"scores": np.sort(scores)})
-    return load_model(write_bundle(folder, _manifest(parts, 1, (), scores), files))
+    rows = None if scores is None else CalibrationRows(scores)
+    if rows is not None:
+        files[CALIBRATION] = write_arrays(rows.arrays())
+    return load_model(write_bundle(folder, _manifest(parts, 1, (), rows), files))
 
 
 def ship(
-    parts: Parts, root: Path, folder: Path, *, metrics: tuple[Metric, ...], scores: Array | None, goldens: bytes
+    parts: Parts,
+    root: Path,
+    folder: Path,
+    *,
+    metrics: tuple[Metric, ...],
+    calibration: CalibrationRows | None,
+    goldens: bytes,
 ) -> Bundle:
     """Write ``root/NAME/NEXT_VERSION``, after the same bundle was verified in a folder of its own.
 
@@ -130,14 +137,14 @@ def ship(
         root: folder of bundles.
         folder: where to try it first; what is there is replaced.
         metrics: what was measured.
-        scores: calibration scores, [n], ascending, if the recipe has an anomaly section.
+        calibration: the calibration rows, scored, if the recipe has an anomaly section.
         goldens: bytes of ``goldens.npz``.
 
     Raises:
         TrainingError: it does not pass its own verification.
     """
     version = next_version(root, parts.recipe.name)
-    manifest = _manifest(parts, version, metrics, scores)
+    manifest = _manifest(parts, version, metrics, calibration)
     card = write_card(
         parts.recipe,
         version=version,
@@ -150,8 +157,8 @@ def ship(
         tools=manifest["tools"],
     )
     files = {**_graph_files(parts.exported), GOLDENS: goldens, CARD: card.encode()}
-    if scores is not None:
-        files[CALIBRATION] = write_arrays({"scores": scores})
+    if calibration is not None:
+        files[CALIBRATION] = write_arrays(calibration.arrays())
     _empty(folder)
     found = verify(write_bundle(folder, manifest, files).folder)
     if not found["ok"] or not found["bit_equal"]:
@@ -159,7 +166,9 @@ def ship(
     return write_bundle(root, manifest, files)
 
 
-def _manifest(parts: Parts, version: int, metrics: tuple[Metric, ...], scores: Array | None) -> dict[str, Any]:
+def _manifest(
+    parts: Parts, version: int, metrics: tuple[Metric, ...], rows: CalibrationRows | None
+) -> dict[str, Any]:
     recipe = parts.recipe
     has = {name: parts.exported.programs[name] for name in CAPABILITIES if name in parts.exported.programs}
     reasons = {
@@ -169,12 +178,11 @@ def _manifest(parts: Parts, version: int, metrics: tuple[Metric, ...], scores: A
         **parts.model.lacks,
     }
     calibration = None
-    if scores is not None:
+    if rows is not None:
         assert recipe.anomaly is not None
-        assert parts.law is not None
         statistics = tuple(part.name for part in has["score"].outputs if part.kind == "statistic")
-        calibration = Calibration(
-            file=CALIBRATION, n=len(scores), statistics=statistics, law=parts.law, rows=recipe.anomaly.rows
+        calibration = rows.calibration(
+            file=CALIBRATION, statistics=statistics, law=parts.law, rows=recipe.anomaly.rows
         )
     return {
         "name": recipe.name,

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contract.calibration import CalibrationRows
+from contract.errors import InputError
 from models.base import GenerativeModel
 from runtime.model import LoadedModel
-from training.data import Fold
+from training.data import Dataset, Fold
 from training.errors import DataError
 from training.evaluate import answers
 from training.folds import Folds, carve, cross_fit_parts
@@ -25,12 +27,14 @@ from training.law import DirectionLaw, KernelLaw
 from training.loop import fit_model
 from training.progress import Reporter
 from training.recipe import Recipe, build_model
+from training.sections import TableData
 from training.statistics.fitting import fit_statistics, no_conditions
 from training.statistics.law import JointLaw
 from training.statistics.score import AnomalyScore, Statistics
 
 __all__ = [
     "all_statistics",
+    "calibration_rows",
     "calibration_scores",
     "cross_fitted_statistics",
     "fit_law",
@@ -192,12 +196,42 @@ def _another(
 
 
 def calibration_scores(model: LoadedModel, fold: Fold) -> NDArray[np.float64]:
-    """Scores of the calibration fold by the exported graphs: n rows -> float64 [n], ascending.
+    """Scores of the calibration fold by the exported graphs, in the fold's order: n rows -> float64 [n].
 
     Raises:
         DataError: a score is NaN, so it has no rank.
     """
-    scores = np.sort(answers(model, "score", fold.rows)["score"])
+    scores: NDArray[np.float64] = answers(model, "score", fold.rows)["score"]
     if np.isnan(scores).any():
         raise DataError("the score of a calibration row is NaN, so it has no rank")
     return scores
+
+
+def calibration_rows(recipe: Recipe, data: Dataset, fold: Fold, scores: NDArray[np.float64]) -> CalibrationRows:
+    """The calibration fold, scored: by label where the recipe says so, and in blocks where rows come in groups.
+
+    Args:
+        recipe: the recipe, with its anomaly section.
+        data: the data, which say what labels and groups are called.
+        fold: the calibration fold, n rows.
+        scores: of its rows, [n].
+
+    Raises:
+        DataError: all rows are of one group.
+    """
+    assert recipe.anomaly is not None
+    labels: list[str] | None = None
+    if recipe.anomaly.by_label:
+        assert fold.labels is not None
+        assert data.label_names is not None
+        labels = [data.label_names[label] for label in fold.labels]
+    try:
+        return CalibrationRows(
+            scores,
+            labels=labels,
+            labelled_by=recipe.data.label if isinstance(recipe.data, TableData) and recipe.data.label else "label",
+            blocks=fold.groups,
+            blocked_by=data.grouped_by,
+        )
+    except InputError as error:
+        raise DataError(f"{recipe.name}: the calibration fold: {error}") from None

@@ -62,7 +62,7 @@ def write_card(
         _metrics(metrics),
     ]
     if calibration is not None:
-        sections.append(anomalies_section(calibration, law_rows))
+        sections.append(anomalies_section(calibration, law_rows, metrics=metrics))
     sections += [_folds(recipe, provenance), _reproduce(recipe, provenance, tools)]
     return "\n\n".join(sections) + "\n"
 
@@ -94,9 +94,13 @@ def _metrics(metrics: Sequence[Metric]) -> str:
     if not metrics:
         return "## Figures\n\nNone: the family has no number to measure."
     shared = ", with the error that all rows share" if any(m.kind == "estimate" for m in metrics) else ""
-    lines = ["## Figures", "", f"Measured with the exported graphs; ± is one standard error over rows{shared}.", ""]
+    blocks = ", and over blocks where these are named" if any(m.blocks for m in metrics) else ""
+    about = f"Measured with the exported graphs; ± is one standard error over rows{shared}{blocks}."
+    lines = ["## Figures", "", about, ""]
     lines += ["| figure | value | kind | fold | rows |", "|---|---|---|---|---|"]
-    lines += [f"| {m.name} | {figure(m)} | {m.kind.replace('_', ' ')} | {m.fold} | {m.n:,} |" for m in metrics]
+    for m in metrics:
+        rows = f"{m.n:,}" + (f" in {m.blocks:,} blocks" if m.blocks else "")
+        lines.append(f"| {m.name} | {figure(m)} | {m.kind.replace('_', ' ')} | {m.fold} | {rows} |")
     return "\n".join(lines)
 
 

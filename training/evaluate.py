@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.blocks import clustered_error
+from contract.calibration import CalibrationRows
 from contract.capabilities import Capability
 from contract.conformal import p_values
 from contract.manifest import Metric
@@ -39,21 +41,26 @@ def answers(model: LoadedModel, capability: Capability, rows: Array, **condition
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def measure(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> tuple[Metric, ...]:
+def measure(
+    model: LoadedModel, test: Fold, anomalies: Mapping[str, Array], calibration: CalibrationRows | None = None
+) -> tuple[Metric, ...]:
     """Every metric of a bundle.
 
     Args:
         model: the bundle, loaded.
         test: the test fold.
         anomalies: labelled rows that are not ordinary, by label; they count where the bundle has a score.
+        calibration: the calibration rows, scored, which give figures of their own where they come in blocks.
 
     Returns:
         Metrics with standard errors, kinds and units: mean test log-probability, and bits per dimension on discrete
         supports, both without a label and, of a conditional model, given each row's own (``…_given_label``); false
         alarms and detections at ``ALARM_RATES``, and the AUROC of each label. An error that all rows of an
-        estimate share, which no number of rows makes smaller, is part of its mean's standard error.
+        estimate share, which no number of rows makes smaller, is part of its mean's standard error. The standard error
+        of false alarms is over groups of rows where these come in such.
     """
-    return (*_likelihood(model, test), *_alarms(model, test, anomalies))
+    by_block = () if calibration is None else calibration.metrics()
+    return (*_likelihood(model, test), *_alarms(model, test, anomalies), *by_block)
 
 
 def tolerated(name: str, value: float, reference: float, tolerance: Mapping[str, float]) -> bool | None:
@@ -123,14 +130,16 @@ def _alarms(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> I
             **{f"detected_{label}": s for label, s in strange.items()},
         }.items():
             flagged = p_values(model.calibration_scores, scores, about.contaminated) <= alpha
+            groups = test.groups if name == "false_alarms" else None
             yield Metric(
                 name=f"{name}_at_{alpha:g}",
                 value=float(flagged.mean()),
-                standard_error=_standard_error(flagged),
+                standard_error=_standard_error(flagged) if groups is None else clustered_error(flagged, groups),
                 kind="rank",
                 units="1",
                 fold="test",
                 n=len(flagged),
+                blocks=None if groups is None else len(np.unique(groups)),
             )
 
 

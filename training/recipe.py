@@ -152,6 +152,8 @@ class Recipe(Part):
                 raise ValueError(f"{name}: the section data names no labels")
         if self.ordinary is not None and self.condition is not None:
             raise ValueError("condition: where one label is ordinary, there is none to be conditional on")
+        if self.anomaly is not None and self.anomaly.by_label and self.condition is None:
+            raise ValueError("anomaly: by_label: rows have labels where a recipe says `condition: label`")
         if self.binarise is not None and self.data.pictures is False:
             raise ValueError("binarise: only pictures have intensities to binarise")
         return self

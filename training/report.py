@@ -9,6 +9,7 @@ from rich.table import Table
 
 from contract.bundle import open_bundle
 from runtime.model import load_model
+from training.calibrate import calibration_rows, calibration_scores
 from training.card import figure
 from training.errors import DataError
 from training.evaluate import measure, tolerated
@@ -56,7 +57,11 @@ def reevaluate(folder: Path, data_root: Path) -> list[Compared]:
         raise DataError(f"{folder}: the data are not those that it was made from: their SHA-256 differs")
     if folds.provenance()["test"] != manifest.provenance.folds["test"]:
         raise DataError(f"{folder}: the test fold is not the one that it was measured on: its SHA-256 differs")
-    measured = {metric.name: metric for metric in measure(model, folds.test, data.anomalies)}
+    calibration = None
+    if recipe.anomaly is not None and folds.calibration is not None:
+        scores = calibration_scores(model, folds.calibration)
+        calibration = calibration_rows(recipe, data, folds.calibration, scores)
+    measured = {metric.name: metric for metric in measure(model, folds.test, data.anomalies, calibration)}
     compared = []
     for metric in manifest.metrics:
         if metric.name not in measured:

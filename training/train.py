@@ -17,7 +17,7 @@ from models.base import GenerativeModel
 from runtime.goldens import make_goldens
 from training import processes
 from training.bundling import Parts, draft_bundle, keeps_rows, provenance_of, ship
-from training.calibrate import calibration_scores, fit_law, law_rows, scores_in_torch
+from training.calibrate import calibration_rows, calibration_scores, fit_law, law_rows, scores_in_torch
 from training.checkpoints import write_whole
 from training.data import Dataset, load_data
 from training.errors import TrainingInputError
@@ -120,20 +120,21 @@ def train(
         provenance=provenance_of(text, model, data, folds, fit, keeps_rows=keeps_rows(law)),
     )
     draft = draft_bundle(parts, run / "draft", provisional)
-    scores = None
+    calibration = None
     if folds.calibration is not None:
         reporter.line("calibrate: with the exported graphs")
         scores = calibration_scores(draft, folds.calibration)
+        calibration = calibration_rows(recipe, data, folds.calibration, scores)
         draft = draft_bundle(parts, run / "draft", scores)
     reporter.line("evaluate: with the exported graphs")
-    metrics = measure(draft, folds.test, data.anomalies)
+    metrics = measure(draft, folds.test, data.anomalies, calibration)
     unknown = sorted(set(recipe.tolerance) - {metric.name for metric in metrics})
     if unknown:
         measured = ", ".join(metric.name for metric in metrics)
         raise TrainingInputError(f"{path}: tolerance: {unknown[0]} is not measured; measured are {measured}")
     goldens = make_goldens(draft, folds.test.rows)
     reporter.line("write: the bundle, after it has passed its own verification")
-    bundle = ship(parts, out, run / "draft", metrics=metrics, scores=scores, goldens=goldens)
+    bundle = ship(parts, out, run / "draft", metrics=metrics, calibration=calibration, goldens=goldens)
     _write_state(run, {"recipe": sha256(text.encode()), "data": data.sha256, "bundle": str(bundle.folder)})
     return Trained(bundle, fit)
 

@@ -78,6 +78,7 @@ class Dataset:
         label_names: what the labels are called, in the order of their numbers.
         left_out: columns of the file that are not modelled, and why.
         groups: number of each row's group, int64 [n], where rows of a group share data and so a fold.
+        grouped_by: what the rows of a group have in common, in words.
         chances: as a fold's.
     """
 
@@ -92,7 +93,12 @@ class Dataset:
     label_names: tuple[str, ...] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     groups: NDArray[np.int64] | None = None
+    grouped_by: str | None = None
     chances: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.groups is None) != (self.grouped_by is None):
+            raise ValueError("rows of a group have something in common, which is said in words")
 
     @property
     def fold(self) -> Fold:

@@ -57,7 +57,8 @@ def series_windows(spec: SeriesData, root: Path) -> Dataset:
         f"{spec.description}; {len(rows):,} windows of {spec.window} samples, one every {spec.stride} in blocks of "
         f"{spec.block}; level l of {spec.levels} holds the values from {spec.low:g} + {width:g} l up to {width:g} more"
     )
-    return Dataset(rows, Support(shape=(spec.window,), element=element), words, groups=blocks)
+    together = f"blocks of {spec.block} samples of the series"
+    return Dataset(rows, Support(shape=(spec.window,), element=element), words, groups=blocks, grouped_by=together)
 
 
 def quantised(values: NDArray[np.float64], low: float, high: float, levels: int) -> NDArray[np.int64]:

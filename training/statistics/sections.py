@@ -126,6 +126,12 @@ class Anomaly(Part):
         "each under statistics fitted without it, so that all of them train.",
     )
 
+    by_label: bool = Field(
+        default=False,
+        description="Whether the calibration rows of each label are kept apart, too: questions that give a label then "
+        "have p-values among the rows of that label, and alarms keep their rate for each by itself.",
+    )
+
     @field_validator("statistics", mode="before")
     @classmethod
     def _names(cls, statistics: Any) -> Any:
