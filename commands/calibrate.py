@@ -38,9 +38,9 @@ def calibrate(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="A column that says which block (day, machine, run) a row belongs to, where the rows of a block depend "
-            "on each other, as those of a time series do. No rate of alarms is promised then (no guarantee: dependent "
-            "data); how often the rows of each block alarm by the scores of the others is measured in its place.",
+            help="A column that says which block (day, machine, run) a row belongs to, where the rows of a block "
+            "depend on each other, as those of a time series do. No rate of alarms is promised then (no guarantee: "
+            "dependent data); how often rows of each block alarm by the scores of the others is measured in its place.",
         ),
     ] = None,
     missing: Annotated[

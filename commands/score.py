@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["score"]
 
+_MOST_LABELS = 12  # whose promises are printed
+
 _FILE = "Scoring a file"
 _CLUSTER = "Scoring a file on a cluster"
 _STREAM = "Scoring a Redis Stream"
@@ -40,6 +42,14 @@ def score(
         Literal["marginal", "training_conditional"],
         typer.Option(help="Whether that rate is kept on average over calibration sets, or by 95 % of them each."),
     ] = "marginal",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column of labels (of a stream, a field): each row is held against the calibration rows of its "
+            "label, as /anomaly-score does with a label. For bundles calibrated with labels.",
+        ),
+    ] = None,
     bundles: Annotated[Path, typer.Option(envvar="NONESUCH_BUNDLES", help="Folder of bundles.")] = Path("bundles"),
     provider: Annotated[
         Literal["cpu", "cuda"], typer.Option(envvar="NONESUCH_PROVIDER", help="Where graphs run.")
@@ -131,7 +141,8 @@ def score(
 
     A Redis Stream, with --stream, is read as one consumer of a group, until Ctrl-C or SIGTERM. An entry holds a row in
     the field row, as a JSON list, or in a field for each column. Its answer holds id (the entry's), score, p_value,
-    is_anomaly, model, version and digest, or id and error. Every entry is answered, whoever dies meanwhile.
+    is_anomaly, model, version and digest (with --label its label, too), or id and error. Every entry is answered,
+    whoever dies meanwhile.
 
         nonesuch score thyroid --stream redis://localhost --from patients --to scores --group thyroid
 
@@ -162,7 +173,7 @@ def score(
     from scoring.scorer import Scorer, find_bundle
 
     try:
-        scorer = Scorer.open(find_bundle(bundle, bundles), alpha, provider, guarantee=guarantee)
+        scorer = Scorer.open(find_bundle(bundle, bundles), alpha, provider, guarantee=guarantee, label=label)
     except (BundleError, InputError, OSError) as error:
         _refuse(str(error))
     if stream is None:
@@ -249,7 +260,7 @@ def _score_file(
     except KeyboardInterrupt:
         print("nonesuch score: interrupted; nothing was written", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(f"{out}: {_counted(scorer, report)} {promise}")
+    print(f"{out}: {_counted(scorer, report)} {_said(scorer, promise)}")
 
 
 def _score_stream(scorer: Scorer, url: str, options: dict[str, Any], missing: list[str]) -> None:
@@ -272,7 +283,8 @@ def _score_stream(scorer: Scorer, url: str, options: dict[str, Any], missing: li
     manifest = scorer.manifest
     say(
         f"{manifest.name}/{manifest.version} ({scorer.model.digest[:12]}) scores {options['source']} into "
-        f"{options['target']} as {options['consumer']} of {options['group']}, until Ctrl-C. {_promise(scorer)}"
+        f"{options['target']} as {options['consumer']} of {options['group']}, until Ctrl-C. "
+        f"{_said(scorer, _promise(scorer))}"
     )
     try:
         with client:
@@ -292,15 +304,29 @@ def _counted(scorer: Scorer, report: Any) -> str:
     return words + (f", {report.unscored:,} not scored." if report.unscored else ".")
 
 
-def _promise(scorer: Scorer) -> str:
-    """What the service promises of the same alarms, in its own words."""
+def _promise(scorer: Scorer) -> str | dict[str, str]:
+    """What the service promises of the same alarms, in its own words; by label where rows have labels."""
     import numpy as np
 
     from service.answers import Alarms, score_answer
 
     nothing = {part.name: np.empty((0, *part.shape)) for part in scorer.program.outputs}
-    alarms = Alarms(scorer.alpha, scorer.guarantee)
-    return str(score_answer(scorer.model, scorer.program, nothing, alarms)["promise"])
+
+    def promised(label: str | None) -> str:
+        alarms = Alarms(scorer.alpha, scorer.guarantee, label=label)
+        return str(score_answer(scorer.model, scorer.program, nothing, alarms)["promise"])
+
+    return promised(None) if scorer.label is None else {label: promised(label) for label in scorer.calibration.labels}
+
+
+def _said(scorer: Scorer, promise: str | dict[str, str]) -> str:
+    """A promise as it is printed: of many labels, those of the first."""
+    if isinstance(promise, str):
+        return promise
+    lines = [f"  {scorer.label} = {label}: {words}" for label, words in list(promise.items())[:_MOST_LABELS]]
+    if len(promise) > len(lines):
+        lines.append(f"  … and {len(promise) - len(lines):,} more labels.")
+    return "\n".join(["By label:", *lines])
 
 
 def _refuse(words: str) -> Any:

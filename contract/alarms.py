@@ -16,7 +16,7 @@ from contract.conformal import TIED, Guarantee, alarm_rank, rate_interval, train
 from contract.errors import InputError
 from contract.manifest import Calibration
 
-__all__ = ["NO_GUARANTEE", "AlarmRule", "alarm_rule", "check_label", "check_promises"]
+__all__ = ["NO_GUARANTEE", "AlarmRule", "alarm_rule", "check_promises", "unknown_label"]
 
 NO_GUARANTEE = "no guarantee: dependent data"
 """What is said of alarms wherever calibration rows depend on each other."""
@@ -85,18 +85,23 @@ def check_promises(about: Calibration, guarantee: Guarantee, fdr: float | None =
         raise InputError(column="fdr", expected=expected, got=f"{fdr:g}")
 
 
-def check_label(about: Calibration | None, label: str, column: str = "label", row: int | None = None) -> None:
-    """Refuse a label that no calibration row has.
+def unknown_label(
+    about: Calibration | None, label: str, column: str = "label", row: int | None = None
+) -> InputError | None:
+    """Why no row can be held against the calibration rows of a label; None where there are such rows.
 
-    Raises:
-        InputError: it is none of those that there are, or there are none; names the column and the row.
+    Args:
+        about: the calibration, if there is one.
+        label: the label.
+        column: what held it.
+        row: which row has it, if it is of one alone.
     """
     if about is not None and label in about.labels:
-        return
+        return None
     if about is None or not about.groups:
         expected = "no label, for this version was calibrated without any (nonesuch calibrate --label)"
     else:
         named = about.labels[:_MOST_LABELS]
         more = f" or {len(about.labels) - len(named)} others" if len(about.labels) > len(named) else ""
         expected = f"one of the labels of the calibration rows: {', '.join(map(repr, named))}{more}"
-    raise InputError(row=row, column=column, expected=expected, got=f"the string {label[:40]!r}")
+    return InputError(row=row, column=column, expected=expected, got=f"the string {label[:40]!r}")

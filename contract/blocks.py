@@ -19,10 +19,10 @@ another one later.
 
 **What is not used.** V. Chernozhukov, K. Wuethrich and Y. Zhu 2018 ("Exact and robust conformal inference methods for
 predictive machine learning with dependent data") permute whole blocks of a series. If blocks are exchangeable, a new
-*block's* p-value among B blocks is exact, and at least 1 / (B + 1); of shifts of single rows of a stationary and strongly
-mixing series, a row's rank is approximately uniform as n grows. The first is about blocks and not about rows, and out
-of reach of the usual alpha for some tens of blocks; the second is what a rank among all rows is, and rests on a limit
-and on conditions that nobody here has looked at. So neither is promised.
+*block's* p-value among B blocks is exact, and at least 1 / (B + 1); under all shifts of a stationary, strongly mixing
+series a row's rank is approximately uniform as n grows. The first is about blocks and not about rows, and cannot reach
+the usual alpha with some tens of blocks; the second is what a rank among all rows is, and rests on a limit and on
+conditions that nobody here has looked at. So neither is promised.
 """
 
 from __future__ import annotations

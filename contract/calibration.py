@@ -1,4 +1,4 @@
-"""From the scores of calibration rows to a bundle's calibration: what the manifest says, what the file holds, figures."""
+"""From the scores of calibration rows to a bundle's calibration: what its manifest says and its file holds."""
 
 from __future__ import annotations
 

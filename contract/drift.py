@@ -1,6 +1,7 @@
 """Whether served scores still look like the calibration scores: a distance, and a test that may be looked at for ever.
 
-The null hypothesis is that served scores are exchangeable with the n calibration scores. Three pieces:
+The null hypothesis is that served scores are exchangeable with the n calibration scores. Those of rows that depend on
+each other never are, and nothing but the distance is known of them (record 39). Three pieces:
 
 - ``kolmogorov_smirnov``: how far some scores lie from the calibration scores; one look at one sample.
 - ``OnlineRanks``: p-values of the scores as they come, independent and uniform on [0, 1] under the null. The first

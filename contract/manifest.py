@@ -113,7 +113,7 @@ class CalibrationGroup(Part):
     n: int = Field(ge=1)
     tied: float = Field(default=0.0, ge=0, le=1, description="Share of them whose score another one of them has too.")
     contaminated: int = Field(default=0, ge=0, description="At most so many of them are no ordinary ones.")
-    blocks: int | None = Field(default=None, ge=1, description="Blocks that any of them are in, where rows have blocks.")
+    blocks: int | None = Field(default=None, ge=1, description="Blocks that they are in, where rows have any.")
 
     @model_validator(mode="after")
     def _some_are_ordinary(self) -> Self:

@@ -75,7 +75,11 @@ def _kept(calibration: Calibration, basis: str) -> list[str]:
         interval = rate_interval(n, alarm_rank(calibration.ordinary, alpha), calibration.contaminated)
         words = "no alarm is possible" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
         lines.append(f"| {alpha:g} | {words} |")
-    return [*lines, "", "Nothing is promised under drift, for rows that depend on each other, or for rows seen in training."]
+    return [
+        *lines,
+        "",
+        "Nothing is promised under drift, for rows that depend on each other, or for rows seen in training.",
+    ]
 
 
 def _in_blocks(calibration: Calibration, basis: str, metrics: Sequence[Metric]) -> list[str]:

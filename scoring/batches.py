@@ -110,7 +110,7 @@ def rows_of(
 
 
 def names_in(batch: Any, column: str, missing: Set[str] = MISSING, what: str = "a label") -> tuple[list[str], Errors]:
-    """The names that a column of a record batch gives its rows, such as labels, as ``scoring.rows.label_of`` spells them.
+    """Names that a column of a record batch gives its rows, such as labels, as ``scoring.rows.label_of`` spells them.
 
     Args:
         batch: columns by name, n rows.

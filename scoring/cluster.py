@@ -56,6 +56,7 @@ class _Work:
         profile: numeric profile that a worker must have.
         alpha: rate of false alarms.
         guarantee: how it is kept.
+        label: column of labels, if rows have any.
         provider: where graphs run.
         keep: columns handed on.
         kept: their types.
@@ -70,6 +71,7 @@ class _Work:
     profile: str
     alpha: float
     guarantee: Guarantee
+    label: str | None
     provider: str
     keep: tuple[str, ...]
     kept: Mapping[str, Any]
@@ -128,7 +130,7 @@ def score_file_on(
     *,
     workers: int,
     missing: Sequence[str] = (),
-    promise: str = "",
+    promise: str | Mapping[str, str] = "",
     progress: Callable[[FileReport, float], None] | None = None,
 ) -> FileReport:
     """``score_file`` by the workers of the cluster that is connected. Its arguments and errors, and:
@@ -147,10 +149,10 @@ def score_file_on(
         ClusterError: a worker lacks the file or the bundle, would give other bits, or dies again and again.
     """
     scorer = table_scorer.scorer
-    columns = columns_of(source, scorer.support, table_scorer.keep)
+    columns = columns_of(source, scorer.support, table_scorer.beside)
     kept = source.types(table_scorer.keep)
     nothing = [pyarrow.array([], kind) for kind in source.types(columns).values()]
-    rows_of(pyarrow.record_batch(nothing, columns), scorer.support, keep=table_scorer.keep)  # names a column of no use
+    rows_of(pyarrow.record_batch(nothing, columns), scorer.support, keep=table_scorer.beside)
     source.close()
     work = _Work(
         path=source.path.absolute(),
@@ -161,6 +163,7 @@ def score_file_on(
         profile=scorer.model.profile,
         alpha=scorer.alpha,
         guarantee=scorer.guarantee,
+        label=scorer.label,
         provider="cpu" if scorer.model.on_cpu else "cuda",
         keep=table_scorer.keep,
         kept=kept,
@@ -215,8 +218,10 @@ class _Worker:
         self._work = work
         there = f"on {socket.gethostname()}"
         try:
-            scorer = Scorer.open(work.folder, work.alpha, work.provider, guarantee=work.guarantee, verify=False)
-        except (BundleError, OSError) as error:
+            scorer = Scorer.open(
+                work.folder, work.alpha, work.provider, guarantee=work.guarantee, label=work.label, verify=False
+            )
+        except (BundleError, InputError, OSError) as error:
             self._fault: str | None = f"{there}: {error}"
             return
         model = scorer.model

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from contract.errors import InputError
 from contract.support import Support
 from contract.words import MISSING
-from scoring.rows import ROW, Errors, located, number_of, refused, rows_of_lists
+from scoring.rows import ROW, Errors, label_of, located, number_of, refused, rows_of_lists
 from scoring.scorer import Scorer
 
 __all__ = ["Answer", "Entry", "answers", "rows_of_entries"]
@@ -44,8 +44,10 @@ _NAMED = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 def answers(scorer: Scorer, entries: Sequence[Entry], missing: Set[str] = MISSING) -> list[Answer]:
     """Score entries; one that holds no row is answered with ``error`` and keeps no other from its score."""
     x, errors = rows_of_entries(scorer.support, entries, missing)
+    labels = None if scorer.label is None else _labels(scorer.label, entries, missing, errors)
     good = [place for place in range(len(entries)) if place not in errors]
-    scores = scorer.try_score(x[good] if errors else x)
+    own = None if labels is None else [labels[place] for place in good]
+    scores = scorer.try_score(x[good] if errors else x, own)
     for row, error in scores.errors.items():
         errors[good[row]] = error
     manifest = scorer.manifest
@@ -62,10 +64,26 @@ def answers(scorer: Scorer, entries: Sequence[Entry], missing: Set[str] = MISSIN
             found.append(Answer(entry, [b"id", entry, b"error", words, *about], alarm=False, unscored=True))
             continue
         row = row_of[place]
-        alarm = None if scores.is_anomaly is None else bool(scores.is_anomaly[row])
+        silent = scores.is_anomaly is None or (scores.undecided is not None and scores.undecided[row])
+        alarm = None if silent or scores.is_anomaly is None else bool(scores.is_anomaly[row])
         fields = [b"id", entry, b"score", _spelt(scores.score[row]), b"p_value", _spelt(scores.p_value[row])]
         fields += [b"is_anomaly", b"null" if alarm is None else b"true" if alarm else b"false"]
+        if labels is not None:
+            fields += [b"label", labels[place].encode()]
         found.append(Answer(entry, [*fields, *about], alarm=alarm is True, unscored=False))
+    return found
+
+
+def _labels(field: str, entries: Sequence[Entry], missing: Set[str], errors: Errors) -> list[str]:
+    """The label of each entry; one that has none is added to the errors, unless there is one already."""
+    found = []
+    for place, (_, fields) in enumerate(entries):
+        word = (fields or {}).get(field.encode())
+        label = None if word is None else label_of(word.decode(errors="replace"), missing)
+        if label is None:
+            got = "no such field" if word is None else "no value"
+            errors.setdefault(place, InputError(column=field, expected="a label", got=got))
+        found.append(label or "")
     return found
 
 

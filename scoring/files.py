@@ -61,7 +61,7 @@ def score_file(
     table_scorer: TableScorer,
     out: Path,
     *,
-    promise: str = "",
+    promise: str | Mapping[str, str] = "",
     progress: Callable[[FileReport, float], None] | None = None,
 ) -> FileReport:
     """Score every row of a file into a Parquet file, which appears under its name when it is whole.
@@ -72,7 +72,7 @@ def score_file(
         out: the Parquet file. Columns ``row`` (position in the source, from 0), those kept, ``score``, ``p_value``,
             ``is_anomaly``, each statistic, and ``error`` where rows may be skipped. Which bundle gave them at which
             alpha is in the file's metadata, under ``nonesuch``, as JSON.
-        promise: what the alarms promise, for the metadata.
+        promise: what the alarms promise, for the metadata; by label where rows have labels.
         progress: called after each piece with the report so far and the share of the file that has been read.
 
     Raises:
@@ -80,7 +80,7 @@ def score_file(
         InputError: a row cannot be scored; names it by its position in the file.
         OSError: the output cannot be written.
     """
-    columns = columns_of(source, table_scorer.scorer.support, table_scorer.keep)
+    columns = columns_of(source, table_scorer.scorer.support, table_scorer.beside)
     kept = source.types(table_scorer.keep)
     answers = (answer(piece, table_scorer, kept, source.share) for piece in source.pieces(columns))
     return write_answers(answers, table_scorer, kept, out, promise=promise, progress=progress)
@@ -108,7 +108,7 @@ def write_answers(
     kept: Mapping[str, Any],
     out: Path,
     *,
-    promise: str = "",
+    promise: str | Mapping[str, str] = "",
     progress: Callable[[FileReport, float], None] | None = None,
 ) -> FileReport:
     """Write answers, in the order of the file, as ``score_file`` says; ``kept`` are the types of columns handed on."""
@@ -131,7 +131,7 @@ def write_answers(
     return report
 
 
-def _about(table_scorer: TableScorer, promise: str) -> dict[str, Any]:
+def _about(table_scorer: TableScorer, promise: str | Mapping[str, str]) -> dict[str, Any]:
     scorer = table_scorer.scorer
     return {
         "model": scorer.manifest.name,
@@ -139,10 +139,12 @@ def _about(table_scorer: TableScorer, promise: str) -> dict[str, Any]:
         "digest": scorer.model.digest,
         "profile": scorer.model.profile,
         "alpha": scorer.alpha,
-        "guarantee": scorer.guarantee,
+        "guarantee": None if scorer.calibration.dependent else scorer.guarantee,
         "n_calibration": scorer.calibration.n,
+        **({"n_blocks": scorer.calibration.blocks} if scorer.calibration.dependent else {}),
         "ordinary_rows": scorer.calibration.rows,
-        "promise": promise,
+        **({} if scorer.label is None else {"label": scorer.label}),
+        "promise": promise if isinstance(promise, str) else dict(promise),
     }
 
 

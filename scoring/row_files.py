@@ -98,9 +98,7 @@ def _array(path: Path, support: Support) -> NDArray[Any]:
         raise
 
 
-def _table(
-    path: Path, support: Support, missing: Set[str], asked: Mapping[str, str | None], digest: str
-) -> RowFile:
+def _table(path: Path, support: Support, missing: Set[str], asked: Mapping[str, str | None], digest: str) -> RowFile:
     """The rows of a table; ``asked`` are the columns that say something of each row, by what it is."""
     from scoring.batches import columns_of, names_in, rows_of  # with PyArrow
     from scoring.sources import open_source

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from contract.errors import InputError
 from contract.words import MISSING
-from scoring.batches import rows_of
+from scoring.batches import names_in, rows_of
 from scoring.rows import ROW, Errors, located
 from scoring.scorer import Scorer, Scores
 
@@ -29,7 +29,7 @@ class TableScorer:
     """Scores tables batch by batch.
 
     Args:
-        scorer: the bundle.
+        scorer: the bundle; what it says holds labels is a column of the tables.
         keep: columns that are handed on beside the scores.
         on_error: whether a row that cannot be scored ends it all, or gets no scores and a line in the column ``error``.
         missing: words for a missing value, beside the usual ones.
@@ -80,13 +80,15 @@ class TableScorer:
         Raises:
             InputError: a column is not there or of no use; a row cannot be scored and ``on_error`` is ``fail``.
         """
-        x, errors = self.rows(batch)
+        x, labels, errors = self.rows(batch)
         place = np.arange(batch.num_rows, dtype=np.int64) if positions is None else positions
         if errors and self.on_error == "fail":
             first = min(errors)
             raise located(errors[first], int(place[first]))
         good = np.setdiff1d(np.arange(batch.num_rows), np.fromiter(errors, dtype=np.int64, count=len(errors)))
-        found = self.scorer.try_score(x[good] if errors else x)
+        if errors:
+            x, labels = x[good], None if labels is None else [labels[row] for row in good.tolist()]
+        found = self.scorer.try_score(x, labels)
         for row, error in found.errors.items():
             errors[int(good[row])] = error
         if errors and self.on_error == "fail":
@@ -95,9 +97,18 @@ class TableScorer:
         scores = _spread(found, good, batch.num_rows, errors) if errors else found
         return self._answer(batch, place, scores), scores
 
-    def rows(self, batch: Any) -> tuple[Array, Errors]:
-        """A batch's rows as the model takes them, and why some are none, as ``scoring.batches.rows_of`` gives them."""
-        return rows_of(batch, self.scorer.support, self.missing, self.keep)
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Columns that are read beside those of a row: to keep, and of labels."""
+        return self.keep if self.scorer.label is None else tuple(dict.fromkeys([*self.keep, self.scorer.label]))
+
+    def rows(self, batch: Any) -> tuple[Array, list[str] | None, Errors]:
+        """A batch's rows as the model takes them, their labels if they have any, and why some are none, by position."""
+        x, errors = rows_of(batch, self.scorer.support, self.missing, self.beside)
+        if self.scorer.label is None:
+            return x, None, errors
+        labels, without = names_in(batch, self.scorer.label, self.missing)
+        return x, labels, without | errors
 
     def unscored(self, errors: Errors, kept: Mapping[str, Any]) -> Any:
         """The answer for rows of which there is nothing but the reason why they are none, by position in the table."""
@@ -117,7 +128,7 @@ class TableScorer:
             "p_value": pyarrow.array(scores.p_value, mask=bad),
             "is_anomaly": pyarrow.nulls(n, pyarrow.bool_())
             if scores.is_anomaly is None
-            else pyarrow.array(scores.is_anomaly, mask=bad),
+            else pyarrow.array(scores.is_anomaly, mask=bad if scores.undecided is None else bad | scores.undecided),
         }
         for name, values in scores.statistics.items():
             if values.ndim == 1:
@@ -150,4 +161,5 @@ def _spread(scores: Scores, good: Array, n: int, errors: Errors) -> Scores:
         None if scores.is_anomaly is None else among(scores.is_anomaly, False),
         {name: among(values, np.nan) for name, values in scores.statistics.items()},
         errors,
+        None if scores.undecided is None else among(scores.undecided, False),
     )

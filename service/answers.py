@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.alarms import AlarmRule, alarm_rule, check_label, check_promises
+from contract.alarms import AlarmRule, alarm_rule, check_promises, unknown_label
 from contract.conformal import Guarantee, discoveries, fewest_discoveries, ranks, smallest_p_value
 from contract.errors import InputError
 from contract.manifest import Calibration
@@ -150,8 +150,9 @@ class Alarms(NamedTuple):
         Raises:
             InputError: it is none of those that there are, or there are none.
         """
-        if self.label is not None:
-            check_label(about, self.label)
+        error = None if self.label is None else unknown_label(about, self.label)
+        if error is not None:
+            raise error
 
     def check_promises(self, about: Calibration | None) -> None:
         """Refuse a promise that dependent calibration rows cannot keep.

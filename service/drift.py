@@ -38,16 +38,22 @@ class Watch:
 
     Args:
         calibration: scores, sorted ascending, [n].
+        dependent: whether calibration rows depend on each other. They are not exchangeable with any rows then, however
+            ordinary, and a bet against it would be won for that alone: nothing is bet, and no alarm ever raised. The
+            distance is measured all the same.
         seed: of the coins that p-values need, so that the same scores always give the same figures.
         level: the alarm is raised with this probability at most while the null hypothesis holds.
 
     Attributes:
         since: when the first score came, or None.
         alarm_at: the row at which the alarm was raised, from 1; None while it was not.
+        rows: scores that were looked at.
     """
 
-    def __init__(self, calibration: NDArray[np.float64], *, seed: int, level: float):
+    def __init__(self, calibration: NDArray[np.float64], *, seed: int, level: float, dependent: bool = False):
         self.level = level
+        self.dependent = dependent
+        self.rows = 0
         self.since: datetime | None = None
         self.alarm_at: int | None = None
         self._highest = 0.0
@@ -65,19 +71,14 @@ class Watch:
         return self._end - self._start
 
     @property
-    def rows(self) -> int:
-        """Scores that were looked at."""
-        return self._martingale.rows
+    def log10_martingale(self) -> float | None:
+        """Decimal logarithm of the martingale as it stands; None where nothing is bet."""
+        return None if self.dependent else self._martingale.log / _LN10
 
     @property
-    def log10_martingale(self) -> float:
-        """Decimal logarithm of the martingale as it stands."""
-        return self._martingale.log / _LN10
-
-    @property
-    def log10_highest(self) -> float:
+    def log10_highest(self) -> float | None:
         """The same at its highest."""
-        return self._highest / _LN10
+        return None if self.dependent else self._highest / _LN10
 
     @property
     def window(self) -> int:
@@ -112,6 +113,9 @@ class Watch:
     def _see(self, scores: NDArray[np.float64]) -> None:
         before = self.rows
         self._last[(before + np.arange(len(scores))) % WINDOW] = scores
+        self.rows += len(scores)
+        if self.dependent:
+            return
         path = self._martingale(self._ranks(scores))
         self._highest = max(self._highest, float(path.max()))
         if self.alarm_at is None and self._highest >= -log(self.level):
@@ -184,7 +188,7 @@ class Drift:
             "nonesuch_drift_alarm",
             "1 once that evidence has been what NONESUCH_DRIFT_LEVEL asks for.",
             labels,
-            lambda: self._figures(lambda watch: float(watch.alarm_at is not None)),
+            lambda: self._figures(lambda watch: None if watch.dependent else float(watch.alarm_at is not None)),
         )
 
     def _figures(self, read: Callable[[Watch], float | None]) -> dict[tuple[str, ...], float]:
@@ -200,8 +204,10 @@ class Drift:
                     yield model
 
     def _begin(self, model: LoadedModel) -> Watch:
-        assert model.calibration_scores is not None
-        watch = Watch(model.calibration_scores, seed=int(model.digest, 16), level=self._level)
+        scores, about = model.calibration_scores, model.manifest.calibration
+        assert scores is not None
+        assert about is not None
+        watch = Watch(scores, seed=int(model.digest, 16), level=self._level, dependent=about.dependent)
         self._watches[model] = watch
         return watch
 

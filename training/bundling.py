@@ -166,9 +166,7 @@ def ship(
     return write_bundle(root, manifest, files)
 
 
-def _manifest(
-    parts: Parts, version: int, metrics: tuple[Metric, ...], rows: CalibrationRows | None
-) -> dict[str, Any]:
+def _manifest(parts: Parts, version: int, metrics: tuple[Metric, ...], rows: CalibrationRows | None) -> dict[str, Any]:
     recipe = parts.recipe
     has = {name: parts.exported.programs[name] for name in CAPABILITIES if name in parts.exported.programs}
     reasons = {
@@ -181,9 +179,7 @@ def _manifest(
     if rows is not None:
         assert recipe.anomaly is not None
         statistics = tuple(part.name for part in has["score"].outputs if part.kind == "statistic")
-        calibration = rows.calibration(
-            file=CALIBRATION, statistics=statistics, law=parts.law, rows=recipe.anomaly.rows
-        )
+        calibration = rows.calibration(file=CALIBRATION, statistics=statistics, law=parts.law, rows=recipe.anomaly.rows)
     return {
         "name": recipe.name,
         "version": version,

@@ -34,8 +34,8 @@ class AnomalyScoreRequest(AskedAbout):
     guarantee: Guarantee = Field(
         default=USUAL_ALARMS.guarantee,
         description="How `is_anomaly` keeps `alpha`: marginal: on average over draws of the calibration rows; "
-        "training_conditional: with 95 % probability over these draws, by this bundle's own calibration rows. Where the "
-        "calibration rows depend on each other it is kept in neither way, and the second is refused.",
+        "training_conditional: with 95 % probability over these draws, by this bundle's own calibration rows. Where "
+        "the calibration rows depend on each other it is kept in neither way, and the second is refused.",
     )
     fdr: float | None = Field(
         default=None,
@@ -78,8 +78,8 @@ class AnomalyScoreAnswer(AnswerHead):
 
     alpha: float = Field(description="The rate of false alarms that `is_anomaly` is to keep.")
     guarantee: Guarantee | None = Field(
-        description="How it keeps it; `promise` says it in words. Null where nothing is promised, since the calibration "
-        "rows depend on each other."
+        description="How it keeps it; `promise` says it in words. Null where nothing is promised, since the "
+        "calibration rows depend on each other."
     )
     label: str | None = Field(default=None, description="The label whose calibration rows these are held against.")
     score: Values = Field(description="Anomaly score of each row; larger is stranger.")

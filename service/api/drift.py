@@ -10,6 +10,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from contract.alarms import NO_GUARANTEE
+from contract.manifest import Calibration
 from service.api.calls import parts_of
 from service.api.codecs import dump
 from service.api.negotiation import JSON
@@ -33,25 +35,34 @@ class DriftAnswer(BaseModel):
     rows: int = Field(description="Rows that were given an anomaly score, repeated ones included.")
     since: datetime | None = Field(description="When the first of them came; null before.")
     n_calibration: int = Field(description="Calibration scores that they are compared with.")
-    alarm: bool = Field(description="Whether the alarm was raised. It stays so for the version's life.")
+    n_blocks: int | None = Field(
+        default=None,
+        ge=1,
+        description="Blocks that these come in, where the rows of a block depend on each other: nothing is bet on such "
+        "rows, and all that rests on bets is null.",
+    )
+    alarm: bool | None = Field(
+        description="Whether the alarm was raised. It stays so for the version's life. Null where none can be."
+    )
     alarm_at_row: int | None = Field(description="Which row raised it, from 1; null while there is no alarm.")
-    level: float = Field(
+    level: float | None = Field(
         description="A false alarm has this probability at most, over the version's whole life, all workers together, "
         "on average over draws of the calibration rows."
     )
-    log10_martingale: float = Field(
+    log10_martingale: float | None = Field(
         description="Evidence against ordinary rows, as it stands: log10 of what one unit has become that was bet on "
         "their ceasing to be ordinary. 0 at the start."
     )
-    log10_highest: float = Field(description="The same at its highest.")
-    log10_alarm: float = Field(description="Where the alarm is raised: -log10(level / workers).")
+    log10_highest: float | None = Field(description="The same at its highest.")
+    log10_alarm: float | None = Field(description="Where the alarm is raised: -log10(level / workers).")
     window: int = Field(description="Last rows that the distance is measured of.")
     ks_statistic: float | None = Field(
         description="Two-sample Kolmogorov-Smirnov distance of their scores from the calibration scores; null without "
         "rows."
     )
     ks_p_value: float | None = Field(
-        description="Its p-value for one look. Whoever looks often finds small ones by chance: no alarm rests on it."
+        description="Its p-value for one look. Whoever looks often finds small ones by chance: no alarm rests on it. "
+        "Null where there are `n_blocks`, for it is that of independent rows."
     )
     workers: int = Field(description="Processes that serve; each watches, and tells here, its own share of the rows.")
     meaning: str = Field(description="What follows from it, and what does not.")
@@ -69,6 +80,14 @@ def _meaning(alarm: bool, level: float) -> str:
         f"{found} For rows exchangeable with the calibration rows the alarm is ever raised with probability at most "
         f"{level:g}. Rows that depend on each other, or the same row asked again and again, are not exchangeable and "
         "raise it too."
+    )
+
+
+def _unwatched(about: Calibration) -> str:
+    return (
+        f"{NO_GUARANTEE}. The calibration rows come in {about.blocks} blocks ({about.blocked_by}) of rows that depend "
+        "on each other, and no rows are exchangeable with such, however ordinary: an alarm would tell of that and not of "
+        "drift, so that none is raised; the distance is what was measured, and without a law."
     )
 
 
@@ -136,7 +155,8 @@ async def version_drift(request: Request, model: str, version: int) -> Response:
 async def _answer(parts: Parts, name: str, version: int | None) -> Response:
     model = parts.catalogue.get(name, version)
     manifest, calibration = model.manifest, model.calibration_scores
-    if calibration is None:
+    about = manifest.calibration
+    if calibration is None or about is None:
         raise NotSupported(name, "score", manifest.reasons["score"])
     watch, settings = await parts.drift.caught_up(model), parts.settings
     statistic, p_value = watch.distance() or (None, None)
@@ -147,16 +167,17 @@ async def _answer(parts: Parts, name: str, version: int | None) -> Response:
         "rows": watch.rows,
         "since": None if watch.since is None else watch.since.isoformat(timespec="seconds"),
         "n_calibration": len(calibration),
-        "alarm": watch.alarm_at is not None,
+        **({"n_blocks": about.blocks} if watch.dependent else {}),
+        "alarm": None if watch.dependent else watch.alarm_at is not None,
         "alarm_at_row": watch.alarm_at,
-        "level": settings.drift_level,
+        "level": None if watch.dependent else settings.drift_level,
         "log10_martingale": watch.log10_martingale,
         "log10_highest": watch.log10_highest,
-        "log10_alarm": -log10(watch.level),
+        "log10_alarm": None if watch.dependent else -log10(watch.level),
         "window": watch.window,
         "ks_statistic": statistic,
-        "ks_p_value": p_value,
+        "ks_p_value": None if watch.dependent else p_value,
         "workers": settings.workers,
-        "meaning": _meaning(watch.alarm_at is not None, settings.drift_level),
+        "meaning": _unwatched(about) if watch.dependent else _meaning(watch.alarm_at is not None, settings.drift_level),
     }
     return Response(dump(body), media_type=JSON)
