@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,13 +17,16 @@ import pytest
 from scipy import stats
 
 from commands.main import main
+from contract.blocks import held_out_alarms
 from contract.bundle import Bundle, open_bundle
 from contract.conformal import p_values, rate_interval
 from contract.digest import program_digest, sha256
 from runtime.verify import verify
 from service.api.anomaly_score import AnomalyScoreAnswer
+from service.api.drift import DriftAnswer
 from tests.bundles import SCALE, affine, log_prob_of, write
 from tests.service.server_process import ROOT, serving
+from tests.service.server_process import metric as metric_of
 from tests.service.whole import normal
 
 RNG = np.random.default_rng(29)
@@ -307,3 +312,151 @@ def test_rows_in_an_array_need_neither_torch_nor_arrow(former: Bundle, tmp_path:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (former.folder.parent / "2").is_dir()
+
+
+# -- rows that depend on each other ------------------------------------------------------------------------------------
+
+WORDS = "no guarantee: dependent data"
+
+
+def of_days(days: int = 24, each: int = 20) -> tuple[Any, list[str]]:
+    """Rows of days, each day with a spread of its own, and the day of each."""
+    spread = np.repeat(RNG.uniform(0.5, 2.0, size=days), each)[:, None]
+    rows = np.round(RNG.normal(size=(days * each, 2)) * SCALE * spread, 6)
+    return rows, [f"day {i:02}" for i in range(days) for _ in range(each)]
+
+
+def dated_file(path: Path, rows: Any, days: list[str], shifts: list[str] | None = None) -> Path:
+    lines = ["day,height,width" + (",shift" if shifts else "")]
+    for i, (x, y) in enumerate(rows.tolist()):
+        lines.append(f"{days[i]},{y!r},{x!r}" + (f",{shifts[i]}" if shifts else ""))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_rows_in_blocks_are_ranked_and_promised_nothing(former: Bundle, tmp_path: Path) -> None:
+    rows, days = of_days()
+    shifts = ["night", *["late"] * 9] * 48
+    file = dated_file(tmp_path / "mine.csv", rows, days, shifts)
+    told = calibrated(former.folder, file, "--block", "day", "--label", "shift")
+    assert "The rows come in 24 blocks (the column day). No guarantee: dependent data." in told
+    found = open_bundle(former.folder.parent / "2")
+    about = found.manifest.calibration
+    assert about is not None
+    assert (about.n, about.blocks, about.blocked_by) == (480, 24, "the column day")
+    assert [(group.label, group.n, group.blocks) for group in about.groups] == [("late", 432, 24), ("night", 48, 24)]
+    scores, card = -log_prob_of(rows), (found.folder / "card.md").read_text()
+    assert "**No guarantee: dependent data.**" in card
+    assert "realised rate of false alarms |" not in card
+    for metric, alpha in zip(found.manifest.metrics[1:], (0.01, 0.05, 0.1), strict=True):
+        measured = held_out_alarms(scores, np.array(days), alpha)
+        assert measured is not None
+        assert metric.name == f"false_alarms_by_block_at_{alpha:g}"
+        assert (metric.value, metric.standard_error) == pytest.approx((measured.mean, measured.standard_error))
+        assert (metric.kind, metric.fold, metric.n, metric.blocks) == ("rank", "calibration", 480, 24)
+        assert f"| {alpha:g} | {metric.value:.3f} ± {metric.standard_error:.2g} |" in card
+        assert f"{metric.value:.3f} ± {metric.standard_error:.2g} alarms at alpha = {alpha:g}" in told
+    asked = {"model": "normal", "rows": rows[:60].tolist(), "alpha": 0.1}
+    with serving(former.folder.parent.parent) as server, server.client() as client:
+
+        def ask(**more: Any) -> dict[str, Any]:
+            answer = client.post("/anomaly-score", json={**asked, **more})
+            assert answer.status_code == 200, answer.text
+            AnomalyScoreAnswer.model_validate_json(answer.content, strict=True)
+            answered: dict[str, Any] = answer.json()
+            return answered
+
+        fast = metric_of(client, "nonesuch_fast_answers")
+        plain = ask()
+        assert metric_of(client, "nonesuch_fast_answers") == fast + 1, "a plain question is answered at the socket"
+        records = [{"width": x, "height": y} for x, y in rows[:60].tolist()]
+        framed = ask(rows=None, records=records)
+        explained = ask(explain=True)
+        assert framed == plain
+        assert {name: explained[name] for name in plain} == plain
+        assert plain["p_value"] == pytest.approx(p_values(np.sort(scores), scores[:60]))
+        assert plain["is_anomaly"] == [p <= 0.1 for p in plain["p_value"]]
+        assert (plain["n_calibration"], plain["n_blocks"], plain["guarantee"]) == (480, 24, None)
+        assert plain["false_alarm_interval"] is None
+        assert plain["promise"].startswith(
+            f"{WORDS}. The 480 calibration rows (rows like those of mine.csv) come in 24"
+        )
+        assert plain["promise"].count(". ") == 1, "the words, and one sentence"
+        night = ask(label="night")
+        assert (night["n_calibration"], night["n_blocks"]) == (48, 24)
+        assert night["promise"].startswith(f"{WORDS}. The 48 calibration rows (rows like those of mine.csv, shift = ni")
+        few = ask(alpha=0.001)
+        assert few["is_anomaly"] is None
+        assert few["promise"].startswith(f"{WORDS}. 480 calibration rows cannot reach alpha = 0.001")
+        former_one = ask(version=1)
+        assert "n_blocks" not in former_one
+        assert former_one["false_alarm_interval"] is not None
+        for body in (asked, {**asked, "rows": None, "records": records}):
+            for column, value in (("guarantee", "training_conditional"), ("fdr", 0.1)):
+                refusal = client.post("/anomaly-score", json={**body, column: value})
+                assert refusal.status_code == 422
+                assert refusal.json()["type"] == "/problems/invalid-input"
+                assert refusal.json()["column"] == column
+                assert WORDS in refusal.json()["detail"]
+                assert client.post("/anomaly-score", json={**body, column: value, "version": 1}).status_code == 200
+        model = client.get("/models/normal").json()
+        assert (model["calibration"]["blocks"], model["calibration"]["blocked_by"]) == (24, "the column day")
+        assert [metric.get("blocks") for metric in model["metrics"]] == [None, 24, 24, 24]
+
+
+def test_a_bundle_of_blocks_is_not_watched_for_drift(former: Bundle, tmp_path: Path) -> None:
+    rows, days = of_days()
+    calibrated(former.folder, dated_file(tmp_path / "mine.csv", rows, days), "--block", "day")
+    with serving(former.folder.parent.parent) as server, server.client() as client:
+        for version in (1, 2):
+            body = {"model": "normal", "version": version, "rows": [[50.0, 50.0]] * 600}
+            assert client.post("/anomaly-score", json=body).status_code == 200
+        watched, unwatched = (client.get(f"/models/normal/versions/{version}/drift").json() for version in (1, 2))
+        for answer in (watched, unwatched):
+            DriftAnswer.model_validate_json(json.dumps(answer), strict=True)
+            assert answer["rows"] == 600
+            assert answer["ks_statistic"] == pytest.approx(1.0)
+        assert watched["alarm"] is True
+        assert "n_blocks" not in watched
+        assert unwatched["n_blocks"] == 24
+        assert unwatched["meaning"].startswith(WORDS)
+        bets = ("alarm", "alarm_at_row", "level", "log10_martingale", "log10_highest", "log10_alarm", "ks_p_value")
+        assert [unwatched[name] for name in bets] == [None] * len(bets)
+        exposed = client.get("/metrics").text
+        assert metric_of(client, "nonesuch_drift_alarm", model="normal", version="1") == 1.0
+        assert metric_of(client, "nonesuch_drift_ks", model="normal", version="2") == pytest.approx(1.0)
+        assert not re.search(r'nonesuch_drift_(alarm|log10_martingale)\{[^}]*version="2"', exposed)
+
+
+def test_a_calibration_without_blocks_takes_their_figures_back(former: Bundle, tmp_path: Path) -> None:
+    rows, days = of_days(8)
+    file = dated_file(tmp_path / "mine.csv", rows, days)
+    calibrated(former.folder, file, "--block", "day")
+    blocked = former.folder.parent / "2"
+    names = [metric.name for metric in open_bundle(blocked).manifest.metrics]
+    assert names == ["test_log_prob", *(f"false_alarms_by_block_at_{alpha}" for alpha in ("0.01", "0.05", "0.1"))]
+    calibrated(blocked, file)
+    plain = open_bundle(former.folder.parent / "3")
+    assert [metric.name for metric in plain.manifest.metrics] == ["test_log_prob"]
+    assert plain.manifest.calibration is not None
+    assert not plain.manifest.calibration.dependent
+    card = (plain.folder / "card.md").read_text()
+    assert "realised rate of false alarms |" in card
+    assert "block" not in card
+
+
+def test_blocks_that_are_none_are_refused(former: Bundle, tmp_path: Path) -> None:
+    rows, days = of_days(3)
+    lost = dated_file(tmp_path / "lost.csv", rows, [*days[:30], "", *days[31:]])
+    assert "lost.csv: row 30, column 'day': expected a block, got no value" in refused(
+        former.folder, lost, "--block", "day"
+    )
+    one = dated_file(tmp_path / "one.csv", rows, ["monday"] * len(rows))
+    assert "expected rows of at least two blocks (the column day)" in refused(former.folder, one, "--block", "day")
+    file = dated_file(tmp_path / "mine.csv", rows, days)
+    assert "no column 'hour' to keep" in refused(former.folder, file, "--block", "hour")
+    both = refused(former.folder, file, "--block", "day", "--contaminated", 0.1)
+    assert "no share of contaminated rows: rows that depend on each other keep no rate" in both
+    np.save(tmp_path / "mine.npy", rows)
+    assert "blocks need a table" in refused(former.folder, tmp_path / "mine.npy", "--block", "day")
+    assert not (former.folder.parent / "2").exists()

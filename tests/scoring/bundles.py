@@ -2,8 +2,9 @@
 
 ``table`` has columns of each kind, some of which may be missing; its score is the sum of a row's numbers, clipped
 and weighted, with missing values as 0. ``few`` is the same with nine calibration rows, ``contaminated`` with some that
-may be anomalies. ``restless`` takes steps, and has rows that never converge and rows whose score is NaN. ``traced`` has
-a statistic of two numbers a row.
+may be anomalies, ``labelled`` with labels, ``blocked`` with labels and in blocks. ``restless``
+takes steps, and has rows that never converge and rows whose score is NaN. ``traced`` has a statistic of two numbers a
+row.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from contract.bundle import GOLDENS, write_arrays
 from tests.bundles import Parts, _parts, graph_bytes, write
 
-__all__ = ["CATEGORIES", "COLUMNS", "WEIGHTS", "score_of", "table", "traced", "write_bundles"]
+__all__ = ["CATEGORIES", "COLUMNS", "LABELLED", "WEIGHTS", "score_of", "table", "traced", "write_bundles"]
 
 CATEGORIES = ("red", "blue", "7", "true")
 COLUMNS: list[dict[str, Any]] = [
@@ -77,6 +78,32 @@ def table(name: str = "table", version: int = 1, n: int = 199, contaminated: int
     fields["graphs"]["score"]["alone"] = True  # such a sum moves the last place with the batch
     fields["support"] = {"shape": [len(COLUMNS)], "columns": COLUMNS}
     return {**fields, "calibration": {**_calibration(n), "contaminated": contaminated}}, every
+
+
+LABELLED = {"day": np.linspace(-5.0, 12.0, 150), "few": np.linspace(0.0, 9.0, 9), "night": np.linspace(3.0, 25.0, 40)}
+"""Calibration scores of ``labelled`` and ``blocked``, by label."""
+
+
+def labelled(name: str = "labelled", version: int = 1, **calibration: Any) -> Parts:
+    """``table`` with labels."""
+    fields, files = table(name, version)
+    every = np.sort(np.concatenate(list(LABELLED.values())))
+    own = {f"scores.{i}": scores for i, scores in enumerate(LABELLED.values())}
+    fields["calibration"] |= {
+        "n": len(every),
+        "labelled_by": "shift",
+        "groups": [{"label": label, "n": len(scores)} for label, scores in LABELLED.items()],
+    }
+    return fields, {**files, "calibration.npz": write_arrays({"scores": every, **own})}
+
+
+def blocked(name: str = "blocked", version: int = 1) -> Parts:
+    """The same with rows in twenty blocks."""
+    fields, files = labelled(name, version)
+    fields["calibration"] |= {"blocks": 20, "blocked_by": "the column day"}
+    for group, count in zip(fields["calibration"]["groups"], (20, 1, 12), strict=True):
+        group["blocks"] = count
+    return fields, files
 
 
 def restless(name: str = "restless", version: int = 1) -> Parts:
@@ -150,6 +177,8 @@ def write_bundles(root: Path) -> None:
         table(version=2),
         table("few", n=9),
         table("contaminated", contaminated=10),
+        labelled(),
+        blocked(),
         restless(),
         traced(),
     ):

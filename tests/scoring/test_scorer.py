@@ -35,7 +35,7 @@ def test_a_bundle_is_named_by_its_folder_or_in_a_root(root: Path) -> None:
     assert find_bundle("table/1", root) == root / "table" / "1"
     with pytest.raises(BundleError, match=r"table has no version '3', only 1, 2"):
         find_bundle("table/3", root)
-    with pytest.raises(BundleError, match=r"'chair' is neither .* contaminated, few, restless, table, traced"):
+    with pytest.raises(BundleError, match=r"'chair' is neither .* blocked, contaminated, few, labelled, .* traced"):
         find_bundle("chair", root)
     with pytest.raises(BundleError, match="none"):
         find_bundle("chair", root / "nowhere")

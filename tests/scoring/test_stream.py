@@ -97,9 +97,9 @@ def consuming(scorer: Scorer, server: RedisServer, name: str = "a", **options: A
 class Slow(Scorer):
     """Takes its time."""
 
-    def try_score(self, x: Any) -> Scores:
+    def try_score(self, x: Any, labels: Sequence[str] | None = None) -> Scores:
         time.sleep(0.15)
-        return super().try_score(x)
+        return super().try_score(x, labels)
 
 
 def test_entries_are_answered_and_acknowledged(table: Scorer, redis_server: RedisServer) -> None:
