@@ -18,7 +18,7 @@ import pytest
 from commands.main import main
 from tests.bundles import write
 from tests.readme import examples, matches
-from tests.scoring.bundles import write_bundles
+from tests.scoring.bundles import LABELLED, write_bundles
 from tests.service.redis_server import RedisServer
 from tests.service.server_process import serving
 from tests.service.whole import normal
@@ -70,6 +70,43 @@ def test_the_last_line_says_what_was_found_and_what_is_promised(bundles: Path, t
     assert json.loads(pq.read_schema(out).metadata[b"nonesuch"])["promise"] == promise
     few = run(bundles / "few" / "1", file, "-o", out, "--on-error", "skip")
     assert few.stdout.startswith(f"{out}: 10 rows, 1 not scored. 9 calibration rows cannot reach alpha = 0.05:")
+
+
+def test_rows_are_held_against_their_labels_and_each_label_s_promise_is_said(bundles: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "rows.csv", tmp_path / "scores.parquet"
+    file.write_text("shift," + HEADER + f"day,{STRANGE}night,{STRANGE}few,{STRANGE}")
+    done = run("labelled", file, "-o", out, "--bundles", bundles, "--label", "shift")
+    assert done.returncode == 0, done.stderr
+    with serving(bundles) as server, server.client() as client:
+        asked = {"model": "labelled", "rows": [[0.5, 1.5, 1, 2, 90, "red"]]}
+        answers = {label: client.post("/anomaly-score", json={**asked, "label": label}).json() for label in LABELLED}
+    first, *lines = done.stdout.splitlines()
+    assert first == f"{out}: 3 rows, 2 alarms at alpha = 0.05 (66.67 %). By label:"
+    assert lines == [f"  shift = {label}: {answer['promise']}" for label, answer in answers.items()]
+    about = json.loads(pq.read_schema(out).metadata[b"nonesuch"])
+    assert about["label"] == "shift"
+    assert about["promise"] == {label: answer["promise"] for label, answer in answers.items()}
+    alarms = dict(zip(("day", "night", "few"), pq.read_table(out)["is_anomaly"].to_pylist(), strict=True))
+    assert alarms == {label: (answer["is_anomaly"] or [None])[0] for label, answer in answers.items()}
+
+
+def test_rows_in_blocks_say_that_nothing_is_promised(bundles: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "rows.csv", tmp_path / "scores.parquet"
+    file.write_text(HEADER + GOOD)
+    done = run("blocked", file, "-o", out, "--bundles", bundles)
+    assert done.returncode == 0, done.stderr
+    assert (
+        ". no guarantee: dependent data. The 199 calibration rows (rows made by hand) come in 20 blocks" in done.stdout
+    )
+    about = json.loads(pq.read_schema(out).metadata[b"nonesuch"])
+    assert (about["guarantee"], about["n_blocks"]) == (None, 20)
+    assert about["promise"].startswith("no guarantee: dependent data. ")
+    refusal = run("blocked", file, "-o", out, "--bundles", bundles, "--guarantee", "training_conditional")
+    assert refusal.returncode == 2
+    assert "column 'guarantee': expected no such guarantee (no guarantee: dependent data)" in refusal.stderr
+    labels = run("table", file, "-o", out, "--bundles", bundles, "--label", "shift")
+    assert labels.returncode == 2
+    assert "expected no labels, for this version was calibrated without any" in labels.stderr
 
 
 @pytest.mark.parametrize(

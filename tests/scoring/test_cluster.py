@@ -42,7 +42,7 @@ from scoring.tables import TableScorer
 told = {}
 with connected(None, 2) as workers:
     for name, case in json.loads(sys.argv[1]).items():
-        scorer = Scorer.open(Path(case["bundle"]), case.get("alpha", 0.05), verify=False)
+        scorer = Scorer.open(Path(case["bundle"]), case.get("alpha", 0.05), label=case.get("label"), verify=False)
         reading = case.get("reading", {})
         table_scorer = TableScorer(scorer, **case.get("scoring", {}))
         source = open_source(Path(case["file"]), **reading)
@@ -71,8 +71,10 @@ def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(map(str, arguments)), cwd=ROOT, env=environment(), capture_output=True, text=True)
 
 
-def alone(bundle: Path, file: Path, out: Path, alpha: float = 0.05, **scoring: Any) -> pa.Table:
-    table_scorer = TableScorer(Scorer.open(bundle, alpha, verify=False), **scoring)
+def alone(
+    bundle: Path, file: Path, out: Path, alpha: float = 0.05, label: str | None = None, **scoring: Any
+) -> pa.Table:
+    table_scorer = TableScorer(Scorer.open(bundle, alpha, label=label, verify=False), **scoring)
     score_file(open_source(file), table_scorer, out)
     return pq.read_table(out)
 
@@ -106,6 +108,12 @@ def test_files_are_scored_as_by_one_process(root: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"width": pa.array([0], pa.date32()), "height": [1.0]}), dates)
     damaged = tmp_path / "damaged.csv"
     damaged.write_bytes(header.encode() + line.format(1, 1, 1).encode() * 60_000 + b"\xff\xfe,1,1,1,1,1,1\n")
+    shifts = tmp_path / "shifts.csv"
+    with shifts.open("w") as file:
+        file.write("shift," + header)
+        for row in range(30_000):
+            shift = "dusk" if row == 20_001 else ("day", "few", "night")[row % 3]
+            file.write(f"{shift}," + line.format(row / 7, row % 90, row))
     gone = tmp_path / "few" / "1"
     shutil.copytree(root / "few" / "1", gone)
     skip, keep = {"on_error": "skip"}, ["score of old"]
@@ -115,6 +123,7 @@ def test_files_are_scored_as_by_one_process(root: Path, tmp_path: Path) -> None:
         "fail": {"bundle": table, "file": broken},
         "wild": {"bundle": restless, "file": wild},
         "wild skipped": {"bundle": restless, "file": wild, "scoring": skip, "alpha": 0.2},
+        "by label": {"bundle": root / "labelled" / "1", "file": shifts, "label": "shift", "scoring": skip},
         "dates": {"bundle": restless, "file": dates},
         "damaged": {"bundle": table, "file": damaged},
         "gone": {"bundle": gone, "file": broken, "moved": tmp_path / "moved"},
@@ -124,13 +133,14 @@ def test_files_are_scored_as_by_one_process(root: Path, tmp_path: Path) -> None:
     done = run(sys.executable, "-c", CASES, json.dumps(cases, default=str))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    for name in ("csv", "skip", "wild skipped"):
+    for name in ("csv", "skip", "wild skipped", "by label"):
         case = cases[name]
         wanted = alone(
             case["bundle"],
             case["file"],
             tmp_path / "alone.parquet",
             case.get("alpha", 0.05),
+            case.get("label"),
             **case.get("scoring", {}),
         )
         found = pq.read_table(case["out"])
@@ -142,6 +152,7 @@ def test_files_are_scored_as_by_one_process(root: Path, tmp_path: Path) -> None:
         assert [share for _, share in seen] == sorted(share for _, share in seen)
         assert seen[-1][1] == 1.0
     assert told["skip"][2] == 5
+    assert told["by label"][2] == 1
     assert len(told["csv"][3]) > 1, "one piece would show nothing of the order"
     assert told["fail"] == "InputError: row 3: expected 7 values, as in the line of names, got 2"
     assert told["wild"].startswith("InputError: row 4321: expected a row whose steps converge")

@@ -29,6 +29,18 @@ def watched(level: float = 0.01) -> Watch:
     return Watch(CALIBRATION, seed=SEED, level=level)
 
 
+def test_nothing_is_bet_on_rows_that_depend_on_each_other() -> None:
+    plain, dependent = watched(), Watch(CALIBRATION, seed=SEED, level=0.01, dependent=True)
+    for watch in (plain, dependent):
+        watch.add(np.full(2 * WINDOW, 9.0))
+        watch.look()
+    assert plain.alarm_at is not None
+    assert dependent.alarm_at is None
+    assert (dependent.log10_martingale, dependent.log10_highest) == (None, None)
+    assert dependent.rows == plain.rows == 2 * WINDOW
+    assert dependent.distance() == plain.distance()
+
+
 def path_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """The martingale's logarithm after each score, without a watch."""
     ranks, martingale = OnlineRanks(CALIBRATION, np.random.Generator(np.random.PCG64(SEED))), Martingale()

@@ -12,10 +12,12 @@ from rich.console import Console
 from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
-from tests.training.runs import ROOT
+from contract.conformal import tied_share
+from runtime.model import load_model
+from tests.training.runs import ROOT, train_quietly, write_recipe
 from training.calibrate import cross_fitted_statistics, fit_law, law_rows, statistics
-from training.errors import DataError
-from training.evaluate import auroc
+from training.errors import DataError, RecipeError
+from training.evaluate import answers, auroc
 from training.folds import Folds, cross_fit_parts
 from training.law import DirectionLaw, KernelLaw
 from training.progress import Reporter
@@ -93,3 +95,36 @@ def test_the_standard_error_of_an_auroc_is_its_spread_over_samples() -> None:
     pairs = [auroc(random.normal(size=80), random.normal(1.0, size=50)) for _ in range(400)]
     spread, stated = np.std([value for value, _ in pairs]), np.mean([error for _, error in pairs])
     assert stated == pytest.approx(spread, rel=0.15)  # a spread from 400 samples is known to 3.5 %
+
+
+def test_a_recipe_calibrates_each_label_apart(tmp_path: Path) -> None:
+    anomaly = {"rows": "moons", "direction": "low", "by_label": True}
+    path = write_recipe(tmp_path, "contract/naive-bayes.yaml", anomaly=anomaly)
+    done, _ = train_quietly(path, tmp_path)
+    about = done.bundle.manifest.calibration
+    assert about is not None
+    recipe, _ = load_recipe(path)
+    data, folds = prepare_data(recipe, tmp_path)
+    fold = folds.calibration
+    assert fold is not None
+    assert fold.labels is not None
+    assert data.label_names is not None
+    assert about.labelled_by == "label"
+    assert about.labels == tuple(sorted(data.label_names))
+    model = load_model(done.bundle)
+    scores = answers(model, "score", fold.rows)["score"]
+    for group in about.groups:
+        own = scores[fold.labels == data.label_names.index(group.label)]
+        assert group.n == len(own)
+        assert np.array_equal(model.group_scores[group.label], np.sort(own))
+    assert model.calibration_scores is not None
+    assert np.array_equal(model.calibration_scores, np.sort(scores))
+    assert about.tied == round(tied_share(scores), 4)
+    assert f"| {about.labels[0]} | {about.groups[0].n} |" in (done.bundle.folder / "card.md").read_text()
+
+
+def test_rows_without_labels_have_none_to_calibrate_apart(tmp_path: Path) -> None:
+    anomaly = {"rows": "points", "by_label": True}
+    path = write_recipe(tmp_path, "contract/gaussian.yaml", anomaly=anomaly)
+    with pytest.raises(RecipeError, match="anomaly: by_label: rows have labels where a recipe says `condition: label`"):
+        load_recipe(path)

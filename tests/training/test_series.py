@@ -11,13 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.blocks import clustered_error, held_out_alarms
+from contract.conformal import alarm_rank
+from runtime.model import load_model
 from tests.training.runs import train_quietly
+from training.calibrate import calibration_rows
 from training.data import Dataset
 from training.data.load import load_data
 from training.data.series import quantised, window_starts
 from training.errors import DataError, RecipeError
+from training.evaluate import answers
 from training.folds import cross_fit_parts, make_folds
 from training.recipe import FoldPlan, parse_recipe
+from training.report import reevaluate
+from training.train import prepare_data
 
 RECIPE = """
 name: rides
@@ -184,12 +191,69 @@ def test_a_recipe_that_makes_no_rows_is_refused(given_: dict[str, Any], words: s
         parse_recipe(recipe(**given_))
 
 
-def test_a_series_becomes_a_bundle_whose_card_says_how_folds_were_dealt(tmp_path: Path) -> None:
+ANOMALY = """
+anomaly:
+  rows: hours of a made series
+  direction: low
+"""
+
+
+def test_a_series_becomes_a_bundle_that_is_calibrated_by_whole_blocks(tmp_path: Path) -> None:
     (tmp_path / "rides.csv").write_text(text_of(sine(300)), encoding="utf-8")
-    (tmp_path / "rides.yaml").write_text(recipe(), encoding="utf-8")
+    (tmp_path / "rides.yaml").write_text(recipe() + ANOMALY, encoding="utf-8")
     done, _ = train_quietly(tmp_path / "rides.yaml", tmp_path)
-    card = (done.bundle.folder / "card.md").read_text(encoding="utf-8")
+    manifest, card = done.bundle.manifest, (done.bundle.folder / "card.md").read_text(encoding="utf-8")
     assert "each row's block of the series" in card
     assert "level l of 8 holds the values" in card
-    outputs = done.bundle.manifest.capabilities["log_prob"].outputs
+    outputs = manifest.capabilities["log_prob"].outputs
     assert [(part.name, part.shape) for part in outputs] == [("log_prob", ()), ("trace", (6,))]
+
+    _, folds = prepare_data(parse_recipe(recipe() + ANOMALY), tmp_path)
+    calibration, test = folds.calibration, folds.test
+    assert calibration is not None
+    assert calibration.groups is not None
+    assert test.groups is not None
+    about = manifest.calibration
+    assert about is not None
+    assert (about.n, about.blocks, about.blocked_by) == (32, 4, "blocks of 20 samples of the series")
+    assert len(set(calibration.groups.tolist())) == 4
+    for name, fold in folds.named().items():
+        assert fold.groups is not None
+        assert name == "calibration" or not set(fold.groups.tolist()) & set(calibration.groups.tolist())
+    model = load_model(done.bundle)
+    scores = answers(model, "score", calibration.rows)["score"]
+    assert np.array_equal(np.sort(scores), model.calibration_scores)
+    figures = {metric.name: metric for metric in manifest.metrics}
+    assert "false_alarms_by_block_at_0.01" not in figures, "24 rows beside a block do not reach it"
+    for alpha in (0.05, 0.1):
+        found, figure = (
+            held_out_alarms(scores, calibration.groups, alpha),
+            figures[f"false_alarms_by_block_at_{alpha:g}"],
+        )
+        assert found is not None
+        assert (figure.value, figure.standard_error) == (found.mean, found.standard_error)
+        assert (figure.fold, figure.n, figure.blocks) == ("calibration", 32, 4)
+        assert f"| {alpha:g} | {figure.value:.3f} ± {figure.standard_error:.2g} |" in card
+        tested = figures[f"false_alarms_at_{alpha:g}"]
+        flagged = answers(model, "score", test.rows)["score"] > np.sort(scores)[-alarm_rank(32, alpha)]
+        assert tested.value == flagged.mean()
+        assert tested.standard_error == clustered_error(flagged, test.groups)
+        assert (tested.n, tested.blocks) == (len(test), len(set(test.groups.tolist())))
+        assert f"| test | {tested.n} in {tested.blocks} blocks |" in card
+    assert "**No guarantee: dependent data.**" in card
+    assert "realised rate of false alarms |" not in card
+    again = {line.name: line for line in reevaluate(done.bundle.folder, tmp_path)}
+    assert again.keys() == figures.keys()
+    assert all(line.measured == line.manifest for line in again.values())
+
+
+def test_a_calibration_fold_of_one_block_is_refused(tmp_path: Path) -> None:
+    data = loaded(tmp_path, text_of(sine(300)), block=100)
+    with_anomaly = parse_recipe(recipe(block=100) + ANOMALY)
+    fold = data.fold
+    assert fold.groups is not None
+    one = fold[fold.groups == 0]
+    with pytest.raises(
+        DataError, match=r"rides: the calibration fold: expected rows of at least two blocks \(blocks of 100"
+    ):
+        calibration_rows(with_anomaly, data, one, np.zeros(len(one)))
