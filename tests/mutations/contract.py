@@ -8,6 +8,53 @@ __all__ = ["CONTRACT"]
 
 CONTRACT = [
     *mutants_of(
+        "contract/calibration.py",
+        "tests/commands/test_calibrate.py",
+        calibration_scores_are_not_sorted=('"scores": np.sort(self.scores), **own', '"scores": self.scores, **own'),
+        contaminated_rows_are_forgotten=(
+            "contaminated=_at_most(self.contaminated, len(self.scores)),",
+            "contaminated=0,",
+        ),
+        ties_are_not_counted=("tied=round(tied_share(self.scores), 4)", "tied=0.0"),
+        every_label_has_all_rows=("own = self.scores[which]", "own = self.scores"),
+        a_label_forgets_its_contamination=("contaminated=_at_most(self.contaminated, len(own)),", "contaminated=0,"),
+    ),
+    *mutants_of(
+        "contract/calibration.py",
+        "tests/contract/test_blocks.py",
+        one_block_is_enough=("if len(np.unique(np.asarray(self.blocks))) < 2:", "if False:"),
+        contaminated_rows_may_depend_on_each_other=("        if self.contaminated:\n", "        if False:\n"),
+        a_label_is_in_all_blocks=("blocks=self._count(which)", "blocks=self._count(slice(None))"),
+    ),
+    *mutants_of(
+        "contract/blocks.py",
+        "tests/contract/test_blocks.py",
+        a_block_is_ranked_among_its_own_rows=("ranks(every, own) - (ranks(own, own) - 1)", "ranks(every, own)"),
+        a_block_s_own_rows_count_towards_the_rank=(
+            "alarm_rank(len(every) - len(own), alpha)",
+            "alarm_rank(len(every), alpha)",
+        ),
+        the_error_is_over_rows=("/ sqrt(len(shares)), len(shares))", "/ sqrt(len(scores)), len(shares))"),
+        a_block_that_cannot_alarm_counts_as_quiet=("        if not rank:\n            return None\n", ""),
+        an_error_over_blocks_forgets_that_the_mean_is_theirs=("count / (count - 1) * float", "float"),
+    ),
+    *mutants_of(
+        "contract/alarms.py",
+        "tests/contract/test_blocks.py",
+        dependent_rows_have_the_interval_of_independent_ones=(
+            "None if about.dependent else rate_interval",
+            "rate_interval",
+        ),
+        a_guarantee_is_kept_whatever_the_rows=('if guarantee != "marginal":', "if False:"),
+        discoveries_are_kept_whatever_the_rows=("    if fdr is not None:\n", "    if False:\n"),
+    ),
+    *mutants_of(
+        "contract/manifest.py",
+        "tests/contract/test_blocks.py",
+        blocks_are_said_where_there_are_none=('"groups", "blocks", "blocked_by"}', '"groups"}'),
+        a_label_s_rows_are_in_all_blocks=('                "blocks": group.blocks,\n', ""),
+    ),
+    *mutants_of(
         "contract/manifest.py",
         "tests/commands/test_calibrate.py::test_rows_of_a_label_are_held_against_those_of_that_label",
         a_label_has_as_many_rows_as_all=('                "n": group.n,\n', ""),

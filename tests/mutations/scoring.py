@@ -9,6 +9,34 @@ __all__ = ["SCORING"]
 SCORING = [
     *mutants_of(
         "scoring/scorer.py",
+        "tests/scoring/test_labels.py",
+        every_row_is_held_against_all=("reference = self._references.get(label)", "reference = self._reference"),
+        a_label_that_cannot_alarm_is_quiet=(
+            "undecided |= own & (not rank(own & good, reference))",
+            "rank(own & good, reference)",
+        ),
+        what_has_an_unknown_label_keeps_its_score=("            score[own] = np.nan\n", ""),
+    ),
+    *mutants_of(
+        "scoring/tables.py",
+        "tests/scoring/test_labels.py",
+        labels_of_rows_that_are_none_move_those_of_others=(
+            "[labels[row] for row in good.tolist()]",
+            "labels[: len(good)]",
+        ),
+        a_missing_label_hides_what_else_is_wrong=(
+            "return x, labels, without | errors",
+            "return x, labels, errors | without",
+        ),
+        what_no_label_decides_is_no_alarm=("else bad | scores.undecided)", "else bad)"),
+    ),
+    *mutants_of(
+        "scoring/entries.py",
+        "tests/scoring/test_labels.py",
+        a_label_of_a_stream_is_not_told=("        if labels is not None:\n", "        if False:\n"),
+    ),
+    *mutants_of(
+        "scoring/scorer.py",
         "tests/scoring/test_scorer.py",
         a_row_that_does_not_converge_takes_its_run_along=("if stop - start == 1:", "if True:"),
         a_pin_is_not_asked_for=(

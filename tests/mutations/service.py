@@ -196,7 +196,32 @@ SERVICE = [
     ),
     *mutants_of(
         "service/drift.py",
+        "tests/commands/test_calibrate.py::test_a_bundle_of_blocks_is_not_watched_for_drift",
+        dependent_rows_are_bet_on=("dependent=about.dependent", "dependent=False"),
+        the_alarm_of_dependent_rows_is_quiet=("None if watch.dependent else float(watch", "float(watch"),
+    ),
+    *mutants_of(
+        "service/answers.py",
+        "tests/commands/test_calibrate.py::test_rows_in_blocks_are_ranked_and_promised_nothing",
+        a_guarantee_is_named_that_is_not_kept=("None if about.dependent else alarms.guarantee", "alarms.guarantee"),
+    ),
+    *mutants_of(
+        "service/operations.py",
+        "tests/commands/test_calibrate.py::test_rows_in_blocks_are_ranked_and_promised_nothing",
+        discoveries_among_dependent_rows_are_answered=(
+            "        alarms.check_promises(loaded.manifest.calibration)\n",
+            "",
+        ),
+    ),
+    *mutants_of(
+        "service/api/plain.py",
+        "tests/commands/test_calibrate.py::test_rows_in_blocks_are_ranked_and_promised_nothing",
+        plain_questions_are_promised_anything=("alarms.check_promises(model.manifest.calibration)", "pass"),
+    ),
+    *mutants_of(
+        "service/drift.py",
         "tests/service/test_drift.py",
+        dependent_rows_raise_alarms=("        if self.dependent:\n            return\n", ""),
         the_alarm_is_the_last_row_above=("int(np.argmax(path >=", "int(np.argmin(path >="),
         workers_do_not_share_the_level=("self._level = level / workers", "self._level = level"),
         the_window_is_not_of_the_last_rows=("(before + np.arange(len(scores))) % WINDOW", "np.arange(len(scores))"),

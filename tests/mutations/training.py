@@ -146,6 +146,21 @@ TRAINING = [
     ),
     *mutants_of(
         "training/calibrate.py",
+        "tests/training/test_calibrate.py::test_a_recipe_calibrates_each_label_apart",
+        "tests/training/test_series.py",
+        labels_are_not_kept_apart=("if recipe.anomaly.by_label:", "if False:"),
+        blocks_are_forgotten=("blocks=fold.groups,", "blocks=None,"),
+    ),
+    *mutants_of(
+        "training/evaluate.py",
+        "tests/training/test_series.py::test_a_series_becomes_a_bundle_that_is_calibrated_by_whole_blocks",
+        rows_of_a_block_count_each_by_itself=(
+            "_standard_error(flagged) if groups is None else clustered_error(flagged, groups)",
+            "_standard_error(flagged)",
+        ),
+    ),
+    *mutants_of(
+        "training/calibrate.py",
         "tests/training/statistics/test_scores.py::test_cross_fitted_rows_never_meet_themselves",
         rows_are_cross_fitted_by_statistics_that_have_seen_them=(
             "parts.append(all_statistics(other, found, held_out))",
