@@ -111,10 +111,10 @@ def test_a_bundle_without_labels_takes_none(root: Path) -> None:
 
 def test_rows_without_a_label_or_with_another_one_are_named(by_shift: Scorer, tmp_path: Path) -> None:
     path, out = tmp_path / "rows.csv", tmp_path / "scores.parquet"
-    shifts = ["day", "NA", "dusk", "night", "day"]
+    shifts = ["day", "NA", "dusk", "night", "day", "NA"]
     lines = [
         ",".join(NAMES) + ",shift",
-        *(f"0.5,{-1.5 if i == 4 else 1.5},1,2,3,red,{s}" for i, s in enumerate(shifts)),
+        *(f"0.5,{-1.5 if i > 3 else 1.5},1,2,3,red,{s}" for i, s in enumerate(shifts)),
     ]
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match="row 1, column 'shift': expected a label, got no value"):
@@ -128,12 +128,13 @@ def test_rows_without_a_label_or_with_another_one_are_named(by_shift: Scorer, tm
     assert not out.exists()
     path.write_text("\n".join(lines) + "\n")
     report = score_file(open_source(path), TableScorer(by_shift, on_error="skip"), out)
-    assert (report.rows, report.unscored) == (5, 3)
+    assert (report.rows, report.unscored) == (6, 4)
     found = pq.read_table(out).to_pylist()
-    assert [row["score"] is None for row in found] == [False, True, True, False, True]
-    assert [row["log_prob"] is None for row in found] == [False, True, True, False, True]
+    assert [row["score"] is None for row in found] == [False, True, True, False, True, True]
+    assert [row["log_prob"] is None for row in found] == [False, True, True, False, True, True]
     assert found[1]["error"] == "column 'shift': expected a label, got no value"
     assert found[2]["error"].endswith("'day', 'few', 'night', got the string 'dusk'")
+    assert found[4]["error"] == found[5]["error"], "what is no row is said before what it is called"
     assert found[4]["error"].startswith("column 'positive': ")
     bare = tmp_path / "bare.csv"
     bare.write_text(",".join(NAMES) + "\n")
