@@ -86,8 +86,8 @@ def _meaning(alarm: bool, level: float) -> str:
 def _unwatched(about: Calibration) -> str:
     return (
         f"{NO_GUARANTEE}. The calibration rows come in {about.blocks} blocks ({about.blocked_by}) of rows that depend "
-        "on each other, and no rows are exchangeable with such, however ordinary: an alarm would tell of that and not of "
-        "drift, so that none is raised; the distance is what was measured, and without a law."
+        "on each other, and no rows are exchangeable with such, however ordinary: an alarm would tell of that and not "
+        "of drift, so that none is raised; the distance is what was measured, and without a law."
     )
 
 
