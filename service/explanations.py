@@ -29,7 +29,7 @@ from runtime.model import LoadedModel
 from service.answers import columns_of
 from service.partial import Partial
 
-__all__ = ["MOST_COLUMNS", "MOST_RUNS", "Explainer", "Method", "method_of", "usual_row"]
+__all__ = ["MOST_COLUMNS", "MOST_RUNS", "Explainer", "Method", "method_of", "rows_worked", "usual_row"]
 
 Array = NDArray[Any]
 Env = dict[str, Array]
@@ -84,6 +84,15 @@ def method_of(model: LoadedModel) -> Method:
     if "sample" not in capabilities:
         raise _unexplained("this model draws no rows, so that the usual values of its columns are not known")
     return "replacement"
+
+
+def rows_worked(model: LoadedModel, n: int) -> int:
+    """How many rows are run to score and explain n of them: without the chain rule one more for each column of each.
+
+    Raises:
+        InputError: they are not explained; says why.
+    """
+    return n if method_of(model) == "chain_rule" else n * (1 + model.manifest.support.size)
 
 
 class Explainer:

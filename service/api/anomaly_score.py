@@ -13,8 +13,9 @@ from service.answers import USUAL_ALARMS, Alarms
 from service.api import examples
 from service.api.calls import post
 from service.api.schemas import AnswerHead, AskedAbout, Nested, Values
+from service.catalogue import Catalogue
 from service.errand import Errand
-from service.explanations import Method
+from service.explanations import Method, rows_worked
 from service.operations import Answer, Operations
 
 __all__ = ["AnomalyScoreAnswer", "AnomalyScoreRequest", "router"]
@@ -53,8 +54,16 @@ class AnomalyScoreRequest(AskedAbout):
     explain: bool = Field(
         default=False,
         description="Whether to say what about each row is unlikely: the contributions of its columns to its "
-        "log-probability. Where a model does not know them as terms, each column of each row takes a run.",
+        "log-probability. Where a model does not know them as terms, each column of each row takes a run, and a quota "
+        "counts it as a row.",
     )
+
+    def charged(self, catalogue: Catalogue, n: int) -> int:
+        """How many rows a quota counts, of n that are asked for: explanations take rows of their own."""
+        if not self.explain:
+            return n
+        model = catalogue.get(self.model, self.version)
+        return rows_worked(model, n) if "score" in model.manifest.capabilities else n
 
 
 class Explanation(BaseModel):

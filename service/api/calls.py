@@ -208,7 +208,7 @@ async def _answer(request: Request, call: _Call[Asked]) -> Response:
                 del body
                 note(request.scope, model=asked.model, rows=n)
                 call.forms.check_asked(parts.catalogue, wanted, asked, n)
-                standing = await charge(parts, request.scope, n)
+                standing = await charge(parts, request.scope, asked.charged(parts.catalogue, n))
                 if wanted == EVENTS:
                     feed = events.Feed(parts, request, call.capability, asked, n)
                     with DisconnectWatch(request.receive):

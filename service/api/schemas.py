@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 from pydantic_core import PydanticCustomError
 
 from contract.randomness import ADDRESS_LIMIT
+from service.catalogue import Catalogue
 
 __all__ = [
     "ADDRESS_LIMIT",
@@ -94,6 +95,10 @@ class Asked(BaseModel):
     def size(self) -> int:
         """How many rows are asked for."""
         raise NotImplementedError
+
+    def charged(self, catalogue: Catalogue, n: int) -> int:
+        """How many rows a quota counts, of n that are asked for."""
+        return n
 
 
 class AskedAbout(Asked):

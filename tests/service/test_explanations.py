@@ -14,7 +14,9 @@ import pytest
 from contract.support import Column, Support
 from service.api.anomaly_score import AnomalyScoreAnswer
 from service.explanations import MOST_RUNS, USUAL_DRAWS, usual_row
+from tests.service.redis_server import RedisServer
 from tests.service.server_process import ROOT, serving
+from tests.service.test_refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,19 @@ def test_arrays_come_with_what_they_are_in_a_header(client: httpx.Client) -> Non
     both = client.post("/anomaly-score?explain=true", json={"model": "moons", "rows": [[0, 0]], "explain": False})
     assert both.status_code == 422
     assert "give it once" in both.json()["detail"]
+
+
+def test_a_quota_counts_the_rows_that_an_explanation_takes(redis_server: RedisServer) -> None:
+    settings = {"NONESUCH_ANONYMOUS_ROWS_PER_MINUTE": "20", "NONESUCH_CACHE_BYTES": "0"}
+    settings |= {"REDIS_URL": redis_server.url, "NONESUCH_REDIS_TIMEOUT_MS": "5000"}  # a minute that does not end here
+    question: dict[str, Any] = {"model": "moons-gaussian", "rows": [[0.5, 0.25]]}
+    with serving(ROOT / "bundles", **settings) as server, server.client() as client:
+        plain = client.post("/anomaly-score", json=question)
+        assert plain.headers["ratelimit-remaining"] == "19"
+        explained = client.post("/anomaly-score", json=question | {"explain": True})
+        assert explained.headers["ratelimit-remaining"] == "16", "the row, and one without each of its two columns"
+        many = question | {"rows": [[0.5, 0.25]] * 7, "explain": True}
+        refused(client.post("/anomaly-score", json=many), 422, "larger-than-quota")
 
 
 def test_what_is_not_explained_is_refused_before_it_is_scored(client: httpx.Client) -> None:
