@@ -227,6 +227,8 @@ class Operations:
             body = log_prob_answer(loaded, program, {"log_prob": values}, knobs)
             return Answer({**body, **summed_out(loaded.manifest.support, known, values)}, loaded, cache)
         # Terms take hundreds of times the room of their sum: they are no part of what the cache keeps.
+        if trace:
+            self._check_size(program, len(x))
         left_out = () if trace else ("trace",)
         outputs, cache = await self._rows(loaded, "log_prob", inputs, errand, knobs, kept=not trace, left_out=left_out)
         seed = int(inputs["seed"][0]) if "seed" in inputs else None

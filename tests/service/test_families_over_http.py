@@ -16,6 +16,7 @@ from models.base import registry
 from runtime.loop import run_program
 from tests.families import TrainedFamily, all_trained, every_state, trained
 from tests.service.server_process import serving
+from tests.service.test_refusals import refused
 
 FAMILIES = sorted(registry())
 
@@ -82,6 +83,18 @@ def test_http_gives_the_graphs_own_bits(client: httpx.Client, family: TrainedFam
             assert ("scale" in parts) == (answer.json().get("scale") is not None)
             if "scale" in parts:
                 np.testing.assert_array_equal(np.array(answer.json()["scale"]), parts["scale"])
+
+
+def test_a_trace_counts_as_part_of_the_answer() -> None:
+    family = trained("wavenet")
+    row = family.folds.test.rows[0].tolist()
+    most = 4096 // (24 * len(row) + 8)  # a double takes 24 characters at most
+    with serving(family.root, NONESUCH_MAX_ANSWER_BYTES="4096") as server, server.client() as client:
+        for n, trace, status in ((most, True, 200), (most + 1, True, 422), (most + 1, False, 200)):
+            answer = ask(client, "/log_prob", family, rows=[row] * n, trace=trace)
+            assert answer.status_code == status, answer.text
+            if status == 422:
+                assert f"at most {most} at a time" in refused(answer, 422, "answer-too-large")["detail"]
 
 
 def test_what_is_unlikely_about_a_row_is_said_by_the_best_that_a_family_knows(
