@@ -32,6 +32,7 @@ __all__ = [
     "HasLosses",
     "HasMarginal",
     "HasSample",
+    "HasStepDecoder",
     "HasStepInpainter",
     "HasStepSampler",
     "HasTrace",
@@ -222,6 +223,36 @@ class HasDecode(HasCode, Protocol):
 
     def decode(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """z float64 [n, *code_shape] -> x [n, *shape]."""
+        ...
+
+
+@runtime_checkable
+class HasStepDecoder(HasDecode, Protocol):
+    """Gives the row of a code by T steps over a state; row i is at step t[i], so rows at different steps share a batch.
+
+    Nothing is drawn on the way: ``decode`` is the same, step after step. With ``HasLatent`` this samples.
+    """
+
+    @property
+    def decode_steps(self) -> int:
+        """T."""
+        ...
+
+    @property
+    def decode_state(self) -> tuple[State, ...]:
+        """Names, dtypes and shapes of the state, in the order in which the methods take and give it."""
+        ...
+
+    def decode_init(self, z: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
+        """z float64 [n, *code_shape], conditions -> the first state."""
+        ...
+
+    def decode_step(self, t: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Step index t int64 [n], conditions, the state -> the next state."""
+        ...
+
+    def decode_final(self, *state: Tensor) -> Tensor:
+        """The last state -> x [n, *shape], of the support's dtype."""
         ...
 
 

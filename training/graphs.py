@@ -27,6 +27,7 @@ from models.protocols import (
     HasLatent,
     HasLogProb,
     HasSample,
+    HasStepDecoder,
     HasStepInpainter,
     HasStepSampler,
     HasTrace,
@@ -143,7 +144,9 @@ def model_graphs(model: GenerativeModel) -> dict[str, GraphModule]:
     if "encode" in has:
         method, parts = ("encode_with_scale", ["z", "scale"]) if _has_scale(model) else ("encode", ["z"])
         graphs["encode"] = GraphModule(model, method, [x, *given], parts)
-    if "decode" in has:
+    if isinstance(model, HasStepDecoder) and "decode" in has:
+        graphs |= _decoder_graphs(model, given)
+    elif "decode" in has:
         graphs["decode"] = GraphModule(model, "decode", [_code(model), *given], ["x"])
     if "latent" in has:
         knobs = [_port(part) for part in cast(HasLatent, model).latent_parameters]
@@ -198,12 +201,16 @@ def model_programs(model: GenerativeModel) -> dict[Capability, Program]:
         if "encode" in has:
             codes = (output, output.model_copy(update=_SCALE)) if _has_scale(model) else (output,)
             programs["encode"] = Program(step="encode", inputs=(data, *given), outputs=codes)
-        if "decode" in has:
+        if isinstance(model, HasStepDecoder) and "decode" in has:
+            programs["decode"] = _decoder_program(model, "decode_init", (z, *given), sample)
+        elif "decode" in has:
             programs["decode"] = Program(step="decode", inputs=(z, *given), outputs=(sample,))
         if "latent" in has:
             drawn = (*addresses, *cast(HasLatent, model).latent_parameters, *given)
             programs["latent"] = Program(step="latent", inputs=drawn, outputs=(output,))
-            if "decode" in has and "sample" not in programs:
+            if isinstance(model, HasStepDecoder) and "decode" in has and "sample" not in programs:
+                programs["sample"] = _decoder_program(model, "sample_init", drawn, sample)
+            elif "decode" in has and "sample" not in programs:
                 # The step is the graph of /decode, so that rows of both share batches.
                 programs["sample"] = Program(
                     init="latent", step="decode", inputs=drawn, state=(code,), outputs=(sample,)
@@ -336,6 +343,48 @@ def _sampler_graphs(model: HasStepSampler, given: Sequence[State]) -> dict[str, 
         "sample_step": GraphModule(module, "sample_step", step.ports, [NEXT + name for name in names], keep=changed),
         "sample_final": GraphModule(module, "sample_final", state, ["x"]),
     }
+
+
+class _Drawn(nn.Module):
+    """What a decoder starts from when a row is drawn: the base law's code."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def start(self, seed: Tensor, row: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Addresses int64 [n], the base law's parameters, conditions -> the decoder's first state."""
+        model = cast(Any, self.model)
+        z = model.latent(seed, row, *rest)
+        return cast(tuple[Tensor, ...], model.decode_init(z, *rest[len(model.latent_parameters) :]))
+
+
+def _decoder_graphs(model: HasStepDecoder, given: Sequence[State]) -> dict[str, GraphModule]:
+    module = cast(GenerativeModel, model)
+    names = [part.name for part in model.decode_state]
+    step = GraphModule(module, "decode_step", [_T, *given, *model.decode_state], [NEXT + name for name in names])
+    graphs = {
+        "decode_init": GraphModule(module, "decode_init", [_code(module), *given], names),
+        "decode_step": step,
+        "decode_final": GraphModule(module, "decode_final", model.decode_state, ["x"]),
+    }
+    if isinstance(model, HasLatent):
+        knobs = [_port(part) for part in model.latent_parameters]
+        graphs["sample_init"] = GraphModule(_Drawn(module), "start", [_SEED, _ROW, *knobs, *given], names)
+    return graphs
+
+
+def _decoder_program(model: HasStepDecoder, init: str, inputs: tuple[ProgramInput, ...], sample: Output) -> Program:
+    # Of /decode and of /sample alike but for the start, so that rows of both share batches.
+    return Program(
+        init=init,
+        step="decode_step",
+        final="decode_final",
+        inputs=inputs,
+        state=model.decode_state,
+        steps=_steps(model.decode_steps),
+        outputs=(sample,),
+    )
 
 
 def _has_scale(model: GenerativeModel) -> bool:

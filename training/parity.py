@@ -20,8 +20,8 @@ from torch import nn
 from contract.capabilities import CAPABILITIES, Capability
 from contract.manifest import Graph, Parity
 from contract.programs import KNOWN, Program, ProgramInput
-from contract.support import Column
 from models.base import GenerativeModel
+from models.protocols import HasStepDecoder
 from runtime.goldens import mismatch, some_known
 from runtime.invariance import ROWS, DependsOnBatchError, find_row_multiple
 from runtime.rows import Rows
@@ -104,9 +104,16 @@ def verify_export(
             codes = truth[capability].get("z", codes)
         for name, session in sessions.items():
             session.row_multiple = _row_multiple(name, session, seen[name])
-        element = model.support.element
         parity = {
-            capability: _parity(capability, program, sessions, asked[capability], truth[capability], exported, element)
+            capability: _parity(
+                capability,
+                program,
+                sessions,
+                asked[capability],
+                truth[capability],
+                exported,
+                rounded=_rounded(model, capability, program),
+            )
             for capability, program in exported.programs.items()
         }
     graphs = {name: Graph(file=graph_file(name), row_multiple=sessions[name].row_multiple) for name in sessions}
@@ -192,13 +199,13 @@ def _parity(
     inputs: Env,
     truth: Env,
     exported: Exported,
-    element: Column | None,
+    *,
+    rounded: bool,
 ) -> Parity:
     rtol = _SCORE if capability == "score" else _SINGLE
     if not any(_in_single(exported.graphs[name]) for name in program.graphs):
         rtol = _DOUBLE
     atol = rtol * max(_size(value) for value in truth.values())
-    rounded = program.steps.allowed == (1,) and element is not None and (element.levels or 2) > 2
     worst, discrete = 0.0, False
     whole = _run(program, sessions, inputs)
     for n, rows in _BATCHES.items():
@@ -235,6 +242,14 @@ def _parity(
         max_row_mismatch=_DISCRETE_GOLDENS if discrete else 0.0,
         max_rounded_mismatch=_ROUNDED_VALUES if discrete and rounded else 0.0,
     )
+
+
+def _rounded(model: GenerativeModel, capability: Capability, program: Program) -> bool:
+    """Whether an answer in levels is rounded once, at the end, and not drawn level by level."""
+    element = model.support.element
+    decoded = isinstance(model, HasStepDecoder) and capability in ("decode", "sample")
+    at_once = program.steps.allowed == (1,) or decoded
+    return at_once and element is not None and (element.levels or 2) > 2
 
 
 def _size(values: NDArray[Any]) -> float:

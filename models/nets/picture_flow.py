@@ -186,7 +186,7 @@ class PictureFlow(GenerativeModel):
     latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
     bound_state: tuple[State, ...] = ()
 
-    flow: Multiscale  # from values on the line, as pictures [n, C, H, W], to codes [n, D]
+    flow: Multiscale  # from values on the line, as pictures [n, C, H, W], to codes [n, D]; another form has another map
 
     def __init__(self, support: Support, *, preprocess: Preprocess):
         super().__init__(support)
@@ -231,9 +231,7 @@ class PictureFlow(GenerativeModel):
 
     def decode(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """z float64 [n, D] -> x [n, *shape]: the level that the flow's value lies in."""
-        y = self._from_code(z.float(), *conditions)
-        levels = y.floor().clamp(0, self.levels - 1)
-        return levels.to(torch.uint8).reshape(-1, *self.support.shape)
+        return self._rounded(self._from_code(z.float(), *conditions))
 
     def latent(self, seed: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
         """Draw codes: seed, row int64 [n], temperature float64 [n], conditions -> z float64 [n, D]."""
@@ -242,6 +240,10 @@ class PictureFlow(GenerativeModel):
     def latent_log_prob(self, z: Tensor, *conditions: Tensor) -> Tensor:
         """log N(z; 0, I): z float64 [n, D] -> float64 [n]."""
         return standard_normal_log_prob(z)
+
+    def _rounded(self, y: Tensor) -> Tensor:
+        """y float64 [n, D], in levels -> x [n, *shape]: the level that it lies in."""
+        return y.floor().clamp(0, self.levels - 1).to(torch.uint8).reshape(-1, *self.support.shape)
 
     # -- the flow --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,143 @@
+"""Autoregressive layers over many coordinates: forward in a pass a layer, back in a step a coordinate of each layer.
+
+    y_i = x_i exp(a_i) + b_i,    (b_i, a_i) = c_i + V_i . silu(h_i),    h_i = d + sum over j < i of W_j g(x_j)
+
+of one layer, whose network has one hidden layer under the masks of M. Germain et al. 2015. Every second layer has the
+coordinates in the reverse order (G. Papamakarios, T. Pavlakou and I. Murray, "Masked Autoregressive Flow for Density
+Estimation", 2017). On the way back h is carried along: a step reads a_i and b_i off it, solves for x_i, and adds what
+x_i switches on. A step so costs O(H + D) a row, and all D of them as much as one pass; the graph of a step holds no
+loop, and rows at different steps, of different layers too, share a batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from contract.programs import State
+from models.nets.elementwise import Affine, softly_bounded
+from models.nets.lanes import row_sum
+
+__all__ = ["SteppedAutoregressive"]
+
+_SEEN = 8.0  # networks see values within this bound: far outside of a logit's own range
+_MOST = 1e20  # of a coordinate on the way back: its square is still finite in single precision
+
+
+class SteppedAutoregressive(nn.Module):
+    """Layers of affine autoregressive maps; each starts as the identity.
+
+    Args:
+        dims: D, coordinates.
+        layers: L, how many layers.
+        hidden: H, hidden units of each layer's network; a multiple of 16 is fastest.
+        log_scale_bound: bound on the log-scale a of one layer.
+
+    Example:
+        >>> layers = SteppedAutoregressive(3, layers=2, hidden=4, log_scale_bound=5.0)
+        >>> y, log_det = layers(torch.tensor([[3.0, 4.0, 5.0]]))
+        >>> y.tolist(), log_det.tolist(), layers.steps
+        ([[3.0, 4.0, 5.0]], [0.0], 6)
+    """
+
+    centre: Tensor
+    spread: Tensor
+    degree: Tensor
+
+    def __init__(self, dims: int, *, layers: int, hidden: int, log_scale_bound: float):
+        super().__init__()
+        if min(dims, layers, hidden) < 1:
+            raise ValueError("layers and hidden are 1 or more")
+        self.dims, self.layers, self.hidden = dims, layers, hidden
+        self.element = Affine(bound=log_scale_bound)
+        # A unit of degree m sees the first m coordinates of its layer's order; degrees are spread over 1 ... D - 1.
+        self.register_buffer("degree", 1 + torch.arange(hidden) * max(dims - 1, 1) // hidden, persistent=False)
+        self.baked = False
+        seen = self._seen_by(torch.arange(dims))  # [D, H]
+        # Glorot and Bengio (2010), over the connections that exist.
+        fan = seen.sum(dim=0) + (~seen).sum(dim=0)
+        limit = (6.0 / fan.clamp(min=1)).sqrt() * seen
+        # All layers in one tensor, by the coordinates' ranks in their orders, so that a step finds its rows by number.
+        self.inner = nn.Parameter((torch.rand(layers, dims, hidden) * 2 - 1) * limit)  # W
+        self.inner_bias = nn.Parameter(torch.zeros(layers, hidden))  # d
+        self.outer = nn.Parameter(torch.zeros(layers, dims, 2, hidden))  # V
+        self.outer_bias = nn.Parameter(torch.zeros(layers, dims, 2))  # c
+        self.register_buffer("centre", torch.zeros(dims))
+        self.register_buffer("spread", torch.ones(dims))
+
+    @torch.no_grad()
+    def look_at(self, centre: Tensor, spread: Tensor) -> None:
+        """Let networks see centre + spread x, [D] each, softly bounded, in place of x: g above."""
+        self.centre.copy_(centre)
+        self.spread.copy_(spread)
+
+    @torch.no_grad()
+    def bake(self) -> None:
+        """Multiply the masks in for good, so that a graph need not do so at every run. Training ends here."""
+        if not self.baked:
+            ranks = torch.arange(self.dims, device=self.degree.device)
+            self.inner.mul_(self._seen_by(ranks))
+            self.outer.mul_(~self._seen_by(ranks)[:, None])
+            self.baked = True
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x float32 [n, D] -> (y float32 [n, D], log |det dy/dx| float64 [n])."""
+        total = x.new_zeros(x.shape[0], dtype=torch.float64)
+        sees = self._seen_by(torch.arange(self.dims, device=x.device))
+        for layer in range(self.layers):
+            inner, outer = self.inner[layer], self.outer[layer]
+            if not self.baked:
+                inner, outer = inner * sees, outer * ~sees[:, None]
+            seen = softly_bounded(self.centre + self.spread * x, _SEEN)
+            seen = seen.flip(1) if layer % 2 else seen
+            h = functional.silu(torch.addmm(self.inner_bias[layer], seen, inner))
+            raw = functional.linear(h, outer.flatten(0, 1), self.outer_bias[layer].flatten())
+            raw = raw.reshape(-1, self.dims, 2)
+            x, log_slope = self.element.forward(x, raw.flip(1) if layer % 2 else raw)
+            total = total + row_sum(log_slope)
+        return x, total
+
+    # -- back, step by step ----------------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> int:
+        """L D."""
+        return self.layers * self.dims
+
+    @property
+    def state(self) -> tuple[State, ...]:
+        """h of the layer that a row is at, and its coordinates: those before its step are found already."""
+        return (
+            State(name="h", dtype="float32", shape=(self.hidden,)),
+            State(name="values", dtype="float32", shape=(self.dims,)),
+        )
+
+    def start(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """y float32 [n, D] -> the first state: h float32 [n, H] of the last layer, and y."""
+        return self.inner_bias[self.layers - 1].expand(y.shape[0], -1), y.clamp(-_MOST, _MOST)
+
+    def step(self, t: Tensor, h: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Find one coordinate of each row: t int64 [n], h [n, H], values [n, D] -> the next h and values."""
+        layer, rank = self.layers - 1 - t // self.dims, t % self.dims
+        at = layer * self.dims + rank
+        column = torch.where(layer % 2 == 1, self.dims - 1 - rank, rank)[:, None]
+        outer = self.outer.flatten(0, 1).index_select(0, at)  # [n, 2, H]
+        inner = self.inner.flatten(0, 1).index_select(0, at)  # [n, H]
+        if not self.baked:
+            sees = self._seen_by(rank)
+            inner, outer = inner * sees, outer * ~sees[:, None]
+        raw = row_sum(outer * functional.silu(h)[:, None]) + self.outer_bias.flatten(0, 1).index_select(0, at)
+        value, _ = self.element.inverse(values.gather(1, column), raw[:, None])
+        # What is not finite would spread over the row: 0 times it is not 0.
+        value = value.clamp(-_MOST, _MOST)
+        values = torch.where(torch.arange(self.dims, device=t.device) == column, value, values)
+        centre, spread = (part.index_select(0, column[:, 0])[:, None] for part in (self.centre, self.spread))
+        seen = softly_bounded(centre + spread * value, _SEEN)
+        ended = (rank == self.dims - 1)[:, None]
+        anew = self.inner_bias.index_select(0, (layer - 1).clamp(min=0))
+        return torch.where(ended, anew, h + seen * inner), values
+
+    def _seen_by(self, rank: Tensor) -> Tensor:
+        """Which hidden units see the coordinate of that rank: int64 [m] -> bool [m, H]; the others enter its law."""
+        return self.degree > rank[:, None]
