@@ -11,8 +11,7 @@ the reverse order in every second layer, and the functions of a layer are one ma
 picture take one pass through each layer, a draw and a decoded code a step a pixel of each
 (``models/nets/autoregressive_steps.py``). In place of the paper's batch normalisation, values are scaled once, pixel by
 pixel, by the training rows' means and deviations, and each network ends in weights that start at zero, so that the flow
-starts as independent normal laws of the pixels. Networks see values in the units of the logit, where the noise of a
-pixel that is nearly always empty is small.
+starts as independent normal laws of the pixels.
 
 Example:
     >>> import torch
@@ -39,6 +38,7 @@ from models.nets.transforms import Standardise
 
 __all__ = ["MAFImage"]
 
+_ROWS = 1024  # counted at a time
 _PARTS = 16  # of a level, over which the moments of its values are taken
 
 
@@ -65,17 +65,18 @@ class MAFImage(PictureFlow):
     ):
         super().__init__(support, preprocess=preprocess)
         self.scaling = Standardise(support.size)
-        self.layers = SteppedAutoregressive(
-            support.size, layers=layers, hidden=hidden, log_scale_bound=log_scale_bound
-        )
+        self.layers = SteppedAutoregressive(support.size, layers=layers, hidden=hidden, log_scale_bound=log_scale_bound)
 
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Scale every pixel by the mean and deviation of its values in x [n, *shape], over all of each level."""
-        rows = x.flatten(1).long()
+        size, cells = self.support.size, self.support.size * self.levels
+        place = self.levels * torch.arange(size)
         # One row more that has every level alike, so that a pixel that never varies has a scale.
-        shares = torch.stack([torch.bincount(pixel, minlength=self.levels) for pixel in rows.T]) + 1.0 / self.levels
-        shares = shares.double() / (len(rows) + 1)  # [D, levels]
+        counts = torch.full((cells,), 1.0 / self.levels, dtype=torch.float64)
+        for rows in x.flatten(1).split(_ROWS):
+            counts += torch.bincount((rows + place).flatten(), minlength=cells)
+        shares = counts.reshape(size, self.levels) / (len(x) + 1)
         places = torch.arange(self.levels * _PARTS, dtype=torch.float64)[:, None]
         values = self.outer.forward_and_log_det((places + 0.5) / _PARTS)[0].reshape(self.levels, _PARTS)
         mean = shares @ values.mean(dim=1)
@@ -83,7 +84,6 @@ class MAFImage(PictureFlow):
         self.scaling.mean.copy_(mean)
         self.scaling.deviation.copy_(deviation)
         self.scaling.log_det_deviation.copy_(deviation.log().sum())
-        self.layers.look_at(mean, deviation)
 
     # -- codes to pictures, pixel by pixel -------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from models.nets.lanes import row_sum
 
 __all__ = ["SteppedAutoregressive"]
 
-_SEEN = 8.0  # networks see values within this bound: far outside of a logit's own range
+_SEEN = 8.0  # networks see values softly bounded, g: of a pixel that is nearly always empty some lie far out
 _MOST = 1e20  # of a coordinate on the way back: its square is still finite in single precision
 
 
@@ -41,8 +41,6 @@ class SteppedAutoregressive(nn.Module):
         ([[3.0, 4.0, 5.0]], [0.0], 6)
     """
 
-    centre: Tensor
-    spread: Tensor
     degree: Tensor
 
     def __init__(self, dims: int, *, layers: int, hidden: int, log_scale_bound: float):
@@ -63,14 +61,6 @@ class SteppedAutoregressive(nn.Module):
         self.inner_bias = nn.Parameter(torch.zeros(layers, hidden))  # d
         self.outer = nn.Parameter(torch.zeros(layers, dims, 2, hidden))  # V
         self.outer_bias = nn.Parameter(torch.zeros(layers, dims, 2))  # c
-        self.register_buffer("centre", torch.zeros(dims))
-        self.register_buffer("spread", torch.ones(dims))
-
-    @torch.no_grad()
-    def look_at(self, centre: Tensor, spread: Tensor) -> None:
-        """Let networks see centre + spread x, [D] each, softly bounded, in place of x: g above."""
-        self.centre.copy_(centre)
-        self.spread.copy_(spread)
 
     @torch.no_grad()
     def bake(self) -> None:
@@ -84,12 +74,13 @@ class SteppedAutoregressive(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x float32 [n, D] -> (y float32 [n, D], log |det dy/dx| float64 [n])."""
         total = x.new_zeros(x.shape[0], dtype=torch.float64)
-        sees = self._seen_by(torch.arange(self.dims, device=x.device))
-        for layer in range(self.layers):
-            inner, outer = self.inner[layer], self.outer[layer]
-            if not self.baked:
-                inner, outer = inner * sees, outer * ~sees[:, None]
-            seen = softly_bounded(self.centre + self.spread * x, _SEEN)
+        inners, outers = self.inner, self.outer
+        if not self.baked:
+            sees = self._seen_by(torch.arange(self.dims, device=x.device)).to(x.dtype)
+            inners, outers = inners * sees, outers * (1.0 - sees)[:, None]
+        # Taken apart at once: gradients are then put together at once.
+        for layer, (inner, outer) in enumerate(zip(inners.unbind(), outers.unbind(), strict=True)):
+            seen = softly_bounded(x, _SEEN)
             seen = seen.flip(1) if layer % 2 else seen
             h = functional.silu(torch.addmm(self.inner_bias[layer], seen, inner))
             raw = functional.linear(h, outer.flatten(0, 1), self.outer_bias[layer].flatten())
@@ -125,18 +116,16 @@ class SteppedAutoregressive(nn.Module):
         outer = self.outer.flatten(0, 1).index_select(0, at)  # [n, 2, H]
         inner = self.inner.flatten(0, 1).index_select(0, at)  # [n, H]
         if not self.baked:
-            sees = self._seen_by(rank)
-            inner, outer = inner * sees, outer * ~sees[:, None]
+            sees = self._seen_by(rank).to(h.dtype)
+            inner, outer = inner * sees, outer * (1.0 - sees)[:, None]
         raw = row_sum(outer * functional.silu(h)[:, None]) + self.outer_bias.flatten(0, 1).index_select(0, at)
         value, _ = self.element.inverse(values.gather(1, column), raw[:, None])
         # What is not finite would spread over the row: 0 times it is not 0.
         value = value.clamp(-_MOST, _MOST)
         values = torch.where(torch.arange(self.dims, device=t.device) == column, value, values)
-        centre, spread = (part.index_select(0, column[:, 0])[:, None] for part in (self.centre, self.spread))
-        seen = softly_bounded(centre + spread * value, _SEEN)
         ended = (rank == self.dims - 1)[:, None]
         anew = self.inner_bias.index_select(0, (layer - 1).clamp(min=0))
-        return torch.where(ended, anew, h + seen * inner), values
+        return torch.where(ended, anew, h + softly_bounded(value, _SEEN) * inner), values
 
     def _seen_by(self, rank: Tensor) -> Tensor:
         """Which hidden units see the coordinate of that rank: int64 [m] -> bool [m, H]; the others enter its law."""
