@@ -1,15 +1,16 @@
 """Masked autoregressive flow for pictures: autoregressive layers of affine maps over dequantised levels.
 
-    log p(x) >= E log p(v),    log p(v) = log N(z; 0, I) + sum over layers and pixels of a_i,    z_i = v_i exp(a_i) + b_i
+    log p(x) >= E log p(v),    log p(v) = log N(z; 0, I) + sum of all a_i,    z_i = v_i exp(a_i) + b_i
 
-of one layer, for values v of the levels x, with a_i and b_i functions of v_1 ... v_{i-1} (G. Papamakarios, T. Pavlakou
-and I. Murray, "Masked Autoregressive Flow for Density Estimation", 2017; a = -alpha, b = -mu exp(-alpha)). What makes of
-it a bound on the probability of a picture, and what a code is, stands in ``models/nets/picture_flow.py``.
+for one layer, with values v of the levels x, and a_i and b_i functions of v_1 ... v_{i-1}; several layers follow each
+other (G. Papamakarios, T. Pavlakou and I. Murray, "Masked Autoregressive Flow for Density Estimation", 2017; a and b
+are theirs of the inverse: a = -alpha, b = -mu exp(-alpha)). What makes of it a bound on the probability of a picture, and
+what a code is, stands in ``models/nets/picture_flow.py``.
 
-As in the paper, levels go through a logit, the pixels of a picture come in the order in which a row lists them, and in
-the reverse order in every second layer, and the functions of a layer are one masked network. The bound and the code of a
-picture take one pass through each layer, a draw and a decoded code a step a pixel of each
-(``models/nets/autoregressive_steps.py``). In place of the paper's batch normalisation, values are scaled once, pixel by
+As in the paper, levels go through a logit, pixels come in the order in which a row lists them, and in the reverse order
+in every second layer, and the functions of a layer are one masked network. The bound and the code of a picture take one
+pass through each layer; a draw and a decoded code take a step a pixel of each layer, which stands in
+``models/nets/autoregressive_steps.py``. In place of the paper's batch normalisation, values are scaled once, pixel by
 pixel, by the training rows' means and deviations, and each network ends in weights that start at zero, so that the flow
 starts as independent normal laws of the pixels.
 

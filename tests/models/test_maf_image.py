@@ -184,6 +184,7 @@ def test_the_density_integrates_to_one() -> None:
     assert abs(mass - 1.0) < 0.005
 
 
+@pytest.mark.slow
 def test_the_export_of_a_picture_is_the_model() -> None:
     model = flow(levels(256, 3, 3), 0.1, layers=2)
     exported = export_model(model)

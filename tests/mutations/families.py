@@ -117,6 +117,14 @@ FAMILIES = [
         the_noise_is_never_off=("mean + noise * log_scale.exp() * draws", "mean + log_scale.exp() * draws"),
     ),
     *mutants_of(
+        "models/maf_image.py",
+        "tests/models/test_maf_image.py::TestFlow",
+        "tests/models/test_maf_image.py::test_a_pixel_that_never_varies_has_a_scale_and_a_draw",
+        the_scaling_has_no_determinant=("return z, outer + scaling + inner", "return z, outer + inner"),
+        all_values_of_a_level_are_its_lower_edge=("(places + 0.5) / _PARTS", "(places // _PARTS * _PARTS) / _PARTS"),
+        the_levels_of_a_pixel_are_counted_as_another_s=("(rows + place)", "(rows.flip(1) + place)"),
+    ),
+    *mutants_of(
         "models/glow.py",
         "tests/models/test_glow.py::TestLayer",
         "tests/models/test_glow.py::TestFlow",

@@ -100,6 +100,23 @@ NETS = [
         the_prior_s_log_det_has_the_wrong_sign=("total + row_sum(log_scale", "total - row_sum(log_scale"),
     ),
     *mutants_of(
+        "models/nets/autoregressive_steps.py",
+        "tests/models/test_maf_image.py::TestLayers",
+        a_pixel_sees_itself=("self.degree > rank[:, None]", "self.degree >= rank[:, None]"),
+        steps_take_every_layer_in_the_natural_order=("torch.where(layer % 2 == 1,", "torch.where(layer % 2 == 2,"),
+        steps_go_on_with_the_hidden_units_of_the_layer_before=(
+            "torch.where(ended, anew,",
+            "torch.where(ended & False, anew,",
+        ),
+        steps_forget_that_a_network_s_view_is_bounded=("h + softly_bounded(value, _SEEN) *", "h + value *"),
+        the_layers_are_undone_in_their_own_order=("layer, rank = self.layers - 1 - t //", "layer, rank = t //"),
+    ),
+    *mutants_of(
+        "models/nets/autoregressive_steps.py",
+        "tests/models/test_maf_image.py::test_a_code_beyond_all_measure_is_still_a_picture",
+        what_is_not_finite_spreads=("value = value.clamp(-_MOST, _MOST)", "value = value * 1.0"),
+    ),
+    *mutants_of(
         "models/nets/picture_flow.py",
         "tests/models/test_realnvp_image.py::TestFlow::test_the_weight_is_the_base_law_and_autodiff_s_determinant",
         the_jacobian_of_the_logit_is_dropped=(

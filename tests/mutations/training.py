@@ -59,6 +59,19 @@ TRAINING = [
         ),
     ),
     *mutants_of(
+        "training/graphs.py",
+        "tests/models/test_maf_image.py::test_the_export_of_a_picture_is_the_model",
+        a_decoder_in_steps_stops_before_the_end=(
+            "steps=_steps(model.decode_steps)",
+            "steps=_steps(model.decode_steps - 1)",
+        ),
+    ),
+    *mutants_of(
+        "training/parity.py",
+        "tests/models/test_maf_image.py::test_the_export_of_a_picture_is_the_model",
+        what_is_decoded_in_steps_must_be_equal_to_the_level=("or decoded\n", "\n"),
+    ),
+    *mutants_of(
         "training/adapter.py",
         "tests/training/test_finish.py",
         a_family_s_own_validation_loss_is_not_asked=(
