@@ -4,8 +4,8 @@
 
 for one layer, with values v of the levels x, and a_i and b_i functions of v_1 ... v_{i-1}; several layers follow each
 other (G. Papamakarios, T. Pavlakou and I. Murray, "Masked Autoregressive Flow for Density Estimation", 2017; a and b
-are theirs of the inverse: a = -alpha, b = -mu exp(-alpha)). What makes of it a bound on the probability of a picture, and
-what a code is, stands in ``models/nets/picture_flow.py``.
+are theirs of the inverse: a = -alpha, b = -mu exp(-alpha)). What makes of it a bound on the probability of a picture,
+and what a code is, stands in ``models/nets/picture_flow.py``.
 
 As in the paper, levels go through a logit, pixels come in the order in which a row lists them, and in the reverse order
 in every second layer, and the functions of a layer are one masked network. The bound and the code of a picture take one

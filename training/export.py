@@ -2,8 +2,8 @@
 
 ``export_model`` writes one graph for each name of the interface (``log_prob``, ``encode``, ``decode``, ``latent``,
 ``sample_init``, ``sample_step``, ``sample_final``, and of what is decoded in steps ``decode_init``, ``decode_step``,
-``decode_final``); ``export_score`` adds ``score``. Exporting a model twice gives the
-same bytes. What is exported is not yet trusted: ``training/parity.py`` compares it with torch.
+``decode_final``); ``export_score`` adds ``score``. Exporting a model twice gives the same bytes. What is exported is
+not yet trusted: ``training/parity.py`` compares it with torch.
 """
 
 from __future__ import annotations
