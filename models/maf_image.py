@@ -75,7 +75,7 @@ class MAFImage(PictureFlow):
         place = self.levels * torch.arange(size)
         # One row more that has every level alike, so that a pixel that never varies has a scale.
         counts = torch.full((cells,), 1.0 / self.levels, dtype=torch.float64)
-        for rows in x.flatten(1).split(_ROWS):
+        for rows in torch.split(x.flatten(1), _ROWS):
             counts += torch.bincount((rows + place).flatten(), minlength=cells)
         shares = counts.reshape(size, self.levels) / (len(x) + 1)
         places = torch.arange(self.levels * _PARTS, dtype=torch.float64)[:, None]

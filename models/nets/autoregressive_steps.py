@@ -52,12 +52,10 @@ class SteppedAutoregressive(nn.Module):
         # A unit of degree m sees the first m coordinates of its layer's order; degrees are spread over 1 ... D - 1.
         self.register_buffer("degree", 1 + torch.arange(hidden) * max(dims - 1, 1) // hidden, persistent=False)
         self.baked = False
-        seen = self._seen_by(torch.arange(dims))  # [D, H]
-        # Glorot and Bengio (2010), over the connections that exist.
-        fan = seen.sum(dim=0) + (~seen).sum(dim=0)
-        limit = (6.0 / fan.clamp(min=1)).sqrt() * seen
         # All layers in one tensor, by the coordinates' ranks in their orders, so that a step finds its rows by number.
-        self.inner = nn.Parameter((torch.rand(layers, dims, hidden) * 2 - 1) * limit)  # W
+        # They start as in Glorot and Bengio (2010): a unit of degree m sees m coordinates, and enters the laws of D - m.
+        start = (torch.rand(layers, dims, hidden) * 2 - 1) * (6.0 / dims) ** 0.5
+        self.inner = nn.Parameter(start * self._seen_by(torch.arange(dims)))  # W
         self.inner_bias = nn.Parameter(torch.zeros(layers, hidden))  # d
         self.outer = nn.Parameter(torch.zeros(layers, dims, 2, hidden))  # V
         self.outer_bias = nn.Parameter(torch.zeros(layers, dims, 2))  # c
@@ -65,21 +63,16 @@ class SteppedAutoregressive(nn.Module):
     @torch.no_grad()
     def bake(self) -> None:
         """Multiply the masks in for good, so that a graph need not do so at every run. Training ends here."""
-        if not self.baked:
-            ranks = torch.arange(self.dims, device=self.degree.device)
-            self.inner.mul_(self._seen_by(ranks))
-            self.outer.mul_(~self._seen_by(ranks)[:, None])
-            self.baked = True
+        inner, outer = self._masked()
+        self.inner.copy_(inner)
+        self.outer.copy_(outer)
+        self.baked = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x float32 [n, D] -> (y float32 [n, D], log |det dy/dx| float64 [n])."""
         total = x.new_zeros(x.shape[0], dtype=torch.float64)
-        inners, outers = self.inner, self.outer
-        if not self.baked:
-            sees = self._seen_by(torch.arange(self.dims, device=x.device)).to(x.dtype)
-            inners, outers = inners * sees, outers * (1.0 - sees)[:, None]
         # Taken apart at once: gradients are then put together at once.
-        for layer, (inner, outer) in enumerate(zip(inners.unbind(), outers.unbind(), strict=True)):
+        for layer, (inner, outer) in enumerate(zip(*(part.unbind() for part in self._masked()), strict=True)):
             seen = softly_bounded(x, _SEEN)
             seen = seen.flip(1) if layer % 2 else seen
             h = functional.silu(torch.addmm(self.inner_bias[layer], seen, inner))
@@ -126,6 +119,13 @@ class SteppedAutoregressive(nn.Module):
         ended = (rank == self.dims - 1)[:, None]
         anew = self.inner_bias.index_select(0, (layer - 1).clamp(min=0))
         return torch.where(ended, anew, h + softly_bounded(value, _SEEN) * inner), values
+
+    def _masked(self) -> tuple[Tensor, Tensor]:
+        """The weights of all layers as they are used: W [L, D, H], V [L, D, 2, H]."""
+        if self.baked:
+            return self.inner, self.outer
+        sees = self._seen_by(torch.arange(self.dims, device=self.degree.device)).to(self.inner.dtype)
+        return self.inner * sees, self.outer * (1.0 - sees)[:, None]
 
     def _seen_by(self, rank: Tensor) -> Tensor:
         """Which hidden units see the coordinate of that rank: int64 [m] -> bool [m, H]; the others enter its law."""
