@@ -53,7 +53,7 @@ class SteppedAutoregressive(nn.Module):
         self.register_buffer("degree", 1 + torch.arange(hidden) * max(dims - 1, 1) // hidden, persistent=False)
         self.baked = False
         # All layers in one tensor, by the coordinates' ranks in their orders, so that a step finds its rows by number.
-        # They start as in Glorot and Bengio (2010): a unit of degree m sees m coordinates, and enters the laws of D - m.
+        # At the start as in Glorot and Bengio (2010): a unit of degree m sees m coordinates, and enters D - m laws.
         start = (torch.rand(layers, dims, hidden) * 2 - 1) * (6.0 / dims) ** 0.5
         self.inner = nn.Parameter(start * self._seen_by(torch.arange(dims)))  # W
         self.inner_bias = nn.Parameter(torch.zeros(layers, hidden))  # d
