@@ -186,7 +186,9 @@ class PictureFlow(GenerativeModel):
     latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
     bound_state: tuple[State, ...] = ()
 
-    flow: Multiscale  # from values on the line, as pictures [n, C, H, W], to codes [n, D]; another form has another map
+    flow: (
+        Multiscale  # from values on the line, as pictures [n, C, H, W], to codes [n, D]; else a family has its own maps
+    )
 
     def __init__(self, support: Support, *, preprocess: Preprocess):
         super().__init__(support)
