@@ -123,7 +123,8 @@ class Adapter(lightning.LightningModule):
             clip = self.training_plan.clip
             scale = min(1.0, clip / (norms[name] + 1e-6)) if clip is not None else 1.0
             for parameter, gradient in zip(group, gradients[name], strict=True):
-                parameter.grad = gradient if gradient is None or scale == 1.0 else gradient * scale
+                scaled = gradient if gradient is None or scale == 1.0 else gradient * scale
+                parameter.grad = None if scaled is None else _laid_out_as(parameter, scaled)
             for options in optimiser.param_groups:
                 options["lr"] = self._learning_rate(batch_index)
             optimiser.step()
@@ -259,6 +260,13 @@ def _over_processes(
 
 def _norm(gradients: tuple[Tensor | None, ...]) -> Tensor:
     return torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in its parameter's order of memory: fused AdamW takes the two to lie alike, and does not look."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def epoch_seed(seed: int, epoch: int, purpose: int) -> int:

@@ -57,7 +57,7 @@ class SteppedAutoregressive(nn.Module):
         start = (torch.rand(layers, dims, hidden) * 2 - 1) * (6.0 / dims) ** 0.5
         self.inner = nn.Parameter(start * self._seen_by(torch.arange(dims)))  # W
         self.inner_bias = nn.Parameter(torch.zeros(layers, hidden))  # d
-        self.outer = nn.Parameter(torch.zeros(layers, dims, 2, hidden))  # V
+        self.outer = nn.Parameter(torch.zeros(layers, 2 * dims, hidden))  # V, of b and a of each coordinate in turn
         self.outer_bias = nn.Parameter(torch.zeros(layers, dims, 2))  # c
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class SteppedAutoregressive(nn.Module):
             seen = softly_bounded(x, _SEEN)
             seen = seen.flip(1) if layer % 2 else seen
             h = functional.silu(torch.addmm(self.inner_bias[layer], seen, inner))
-            raw = functional.linear(h, outer.flatten(0, 1), self.outer_bias[layer].flatten())
+            raw = functional.linear(h, outer, self.outer_bias[layer].flatten())
             raw = raw.reshape(-1, self.dims, 2)
             x, log_slope = self.element.forward(x, raw.flip(1) if layer % 2 else raw)
             total = total + row_sum(log_slope)
@@ -106,7 +106,7 @@ class SteppedAutoregressive(nn.Module):
         layer, rank = self.layers - 1 - t // self.dims, t % self.dims
         at = layer * self.dims + rank
         column = torch.where(layer % 2 == 1, self.dims - 1 - rank, rank)[:, None]
-        outer = self.outer.flatten(0, 1).index_select(0, at)  # [n, 2, H]
+        outer = self.outer.reshape(-1, 2, self.hidden).index_select(0, at)  # [n, 2, H]
         inner = self.inner.flatten(0, 1).index_select(0, at)  # [n, H]
         if not self.baked:
             sees = self._seen_by(rank).to(h.dtype)
@@ -121,11 +121,11 @@ class SteppedAutoregressive(nn.Module):
         return torch.where(ended, anew, h + softly_bounded(value, _SEEN) * inner), values
 
     def _masked(self) -> tuple[Tensor, Tensor]:
-        """The weights of all layers as they are used: W [L, D, H], V [L, D, 2, H]."""
+        """The weights of all layers as they are used: W [L, D, H], V [L, 2 D, H]."""
         if self.baked:
             return self.inner, self.outer
         sees = self._seen_by(torch.arange(self.dims, device=self.degree.device)).to(self.inner.dtype)
-        return self.inner * sees, self.outer * (1.0 - sees)[:, None]
+        return self.inner * sees, self.outer * (1.0 - sees).repeat_interleave(2, dim=0)
 
     def _seen_by(self, rank: Tensor) -> Tensor:
         """Which hidden units see the coordinate of that rank: int64 [m] -> bool [m, H]; the others enter its law."""

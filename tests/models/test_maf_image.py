@@ -67,7 +67,7 @@ def in_loops(made: SteppedAutoregressive, x: Array) -> tuple[Array, float]:
                     continue
                 h = d[unit] + sum(w[j, unit] * x[order[j]] / (1 + abs(x[order[j]]) / 8) for j in range(before))
                 activity = h / (1 + exp(-h))
-                shift, raw = shift + v[i, 0, unit] * activity, raw + v[i, 1, unit] * activity
+                shift, raw = shift + v[2 * i, unit] * activity, raw + v[2 * i + 1, unit] * activity
             a = raw / (1 + abs(raw) / bound)
             z[column] = x[column] * exp(a) + shift
             total += a

@@ -73,6 +73,14 @@ TRAINING = [
     ),
     *mutants_of(
         "training/adapter.py",
+        "tests/training/test_layout.py",
+        a_gradient_lies_otherwise_than_its_parameter=(
+            "return torch.empty_like(parameter).copy_(gradient)",
+            "return gradient.clone()",
+        ),
+    ),
+    *mutants_of(
+        "training/adapter.py",
         "tests/training/test_finish.py",
         a_family_s_own_validation_loss_is_not_asked=(
             "if isinstance(model, HasValidationLoss):",
