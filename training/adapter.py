@@ -138,8 +138,7 @@ class Adapter(lightning.LightningModule):
         plan = self.training_plan
         if plan.schedule == "constant":
             return plan.learning_rate
-        epochs = plan.max_epochs // plan.cycles
-        done = (self.current_epoch % epochs + batch_index / math.ceil(self.n / plan.batch_size)) / epochs
+        done = (self.current_epoch + batch_index / math.ceil(self.n / plan.batch_size)) / plan.max_epochs
         return plan.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
     @torch.no_grad()

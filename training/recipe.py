@@ -54,12 +54,6 @@ class Training(Part):
     schedule: Literal["constant", "cosine"] = Field(
         default="constant", description="cosine: the learning rate falls to 0 over max_epochs."
     )
-    cycles: int = Field(
-        default=1,
-        ge=1,
-        description="How often the cosine falls to 0, over a part of max_epochs each time (SGDR: Loshchilov and Hutter "
-        "2017).",
-    )
     weight_decay: float = Field(default=0.0, ge=0)
     patience: int | None = Field(
         default=None, ge=1, description="Stop after this many epochs without a better validation; None: never."
@@ -72,14 +66,6 @@ class Training(Part):
     mirror: bool = Field(
         default=False, description="Half of the pictures that a step sees, by lot, have left and right exchanged."
     )
-
-    @model_validator(mode="after")
-    def _cycles_are_of_one_length(self) -> Self:
-        if self.cycles > 1 and self.schedule != "cosine":
-            raise ValueError(f"cycles: {self.cycles} goes with schedule: cosine, and the schedule is {self.schedule}")
-        if self.max_epochs % self.cycles:
-            raise ValueError(f"max_epochs: {self.max_epochs} cannot be {self.cycles} cycles of as many epochs each")
-        return self
 
 
 class FoldPlan(Part):

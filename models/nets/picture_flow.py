@@ -186,9 +186,8 @@ class PictureFlow(GenerativeModel):
     latent_parameters: ClassVar[tuple[ProgramInput, ...]] = (TEMPERATURE,)
     bound_state: tuple[State, ...] = ()
 
-    flow: (
-        Multiscale  # from values on the line, as pictures [n, C, H, W], to codes [n, D]; else a family has its own maps
-    )
+    # From values on the line, as pictures [n, C, H, W], to codes [n, D]; a family without one has maps of its own.
+    flow: Multiscale
 
     def __init__(self, support: Support, *, preprocess: Preprocess):
         super().__init__(support)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -252,31 +251,6 @@ def test_the_cosine_schedule_ends_near_nothing(tmp_path: Path) -> None:
     rate = state["optimizer_states"][0]["param_groups"][0]["lr"]
     done = (7 + 6 / 7) / 8
     assert rate == pytest.approx(0.05 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def test_a_cosine_of_two_cycles_begins_again_halfway(tmp_path: Path) -> None:
-    means = []
-
-    class Looking(Normal):
-        def losses(self, x: Tensor, seed: Tensor, row: Tensor) -> Losses:
-            means.append(float(self.mean.detach()))
-            return super().losses(x, seed, row)
-
-    fit(tmp_path, PLAN.model_copy(update={"schedule": "cosine", "cycles": 2}), Looking(SUPPORT))
-    steps = np.abs(np.diff(means))
-    half = 4 * 7  # epochs of seven steps
-    assert steps[half - 1] * 20 < steps[half], "the last step of a cycle is short, and the next one long"
-    rate = torch.load(tmp_path / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"][0]["lr"]
-    assert rate == pytest.approx(0.05 * 0.5 * (1 + math.cos(math.pi * (3 + 6 / 7) / 4)))
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [({"cycles": 2}, "goes with schedule: cosine"), ({"cycles": 3, "schedule": "cosine"}, "8 cannot be 3 cycles")],
-)
-def test_cycles_are_parts_of_a_cosine(given: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
-        Training(**{**PLAN.model_dump(), **given})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is mixed")

@@ -29,6 +29,7 @@ UNSHIPPED = {
     "fashion-anomaly": "fashion-anomaly",
     "glow-mnist": "glow-mnist",
     "made-digits": "made-digits",
+    "maf-mnist": "maf-mnist",
     "mixture-digits": "mixture-digits",
     "rbm-digits": "rbm-digits",
     "pixelcnn-garments": "pixelcnn-garments",
