@@ -38,7 +38,7 @@ def rows_of(client: httpx.Client, model: str, **fields) -> np.ndarray:
     return np.array(sample(client, model, **fields).json()["rows"])
 
 
-MANY = {"monsters": 8}
+MANY = {"monsters": 8, "rbm-digits": 8}
 """Rows of a large batch, where a thousand would take minutes."""
 
 

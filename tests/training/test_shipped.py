@@ -21,7 +21,7 @@ from training.train import prepare_data
 
 BUNDLES = ROOT / "bundles"
 FOLDERS = [BUNDLES / name / str(max(versions)) for name, versions in list_versions(BUNDLES).items()]
-NAMES = {"bike", "breast-cancer", "digits", "garments", "monsters", "moons", "moons-gaussian", "thyroid"}
+NAMES = {"bike", "breast-cancer", "digits", "garments", "monsters", "moons", "moons-gaussian", "rbm-digits", "thyroid"}
 # Recipes of minutes of training, on data that one brings, and the bundles that they make.
 UNSHIPPED = {
     "cifar-anomaly": "cifar-anomaly",
@@ -31,7 +31,6 @@ UNSHIPPED = {
     "made-digits": "made-digits",
     "maf-mnist": "maf-mnist",
     "mixture-digits": "mixture-digits",
-    "rbm-digits": "rbm-digits",
     "pixelcnn-garments": "pixelcnn-garments",
     "realnvp-mnist": "realnvp-mnist",
     "taxi": "taxi",
