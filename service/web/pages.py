@@ -243,7 +243,7 @@ async def _sample_page(request: Request, address: Address) -> Response:
         card=f"{root}/models/{manifest.name}/versions/{manifest.version}",
         log_prob={
             "label": "Log-probability" if support.discrete else "Log-density",
-            "text": number(likely.log_prob, 5),
+            "text": number(likely.log_prob, 5) + ("" if likely.error is None else f" ± {number(likely.error, 2)}"),
             "kind": KIND_WORDS[likely.kind],
             "given": ", ".join(likely.given),
         }

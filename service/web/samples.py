@@ -195,9 +195,10 @@ def sample_curl(
 
 
 class Likely(NamedTuple):
-    """A log-probability, what kind of number it is, and the labels that it is given."""
+    """A log-probability, its standard error where it has one, what kind of number it is, and the labels it is given."""
 
     log_prob: float
+    error: float | None
     kind: NumberKind
     given: tuple[str, ...]
 
@@ -267,7 +268,10 @@ class Gallery:
         answer = await self._parts.operations.log_prob(
             manifest.name, manifest.version, rows=[row.tolist()], condition=known, errand=errand
         )
-        return Likely(float(answer.body["log_prob"][0]), answer.body["kind"], tuple(known.values()))
+        body = answer.body
+        error = body.get("standard_error")  # of each row, or one that all rows share
+        error = None if error is None else float(np.ravel(error)[0])
+        return Likely(float(body["log_prob"][0]), error, body["kind"], tuple(known.values()))
 
     async def cloud(self, address: Address, errand: Errand) -> NDArray[np.float64] | None:
         """Some hundred samples of seed 0, [n, *shape], drawn in the same way; kept as long as somebody looks at them.

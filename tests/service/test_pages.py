@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from service.web.figures import number, scatter, strip
+from tests.service.server_process import ROOT, serving
 from tests.service.whole import dots_of
 
 PAGE = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -199,6 +202,17 @@ def test_a_page_says_how_likely_its_sample_is(client: httpx.Client) -> None:
     likely = client.post("/log_prob", json={"model": "normal", "rows": [row]}).json()["log_prob"][0]
     assert number(likely, 5) in page.text
     assert "nats" not in client.get(permanent(client, "sleeper", 42)).text
+
+
+def test_a_page_says_the_error_of_an_estimate(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "bundles" / "rbm-digits", tmp_path / "rbm-digits")
+    with serving(tmp_path) as server, server.client() as client:
+        page = client.get(permanent(client, "rbm-digits", 42)).text
+        row = client.post("/sample", json={"model": "rbm-digits", "seed": 42}).json()["rows"][0]
+        answer = client.post("/log_prob", json={"model": "rbm-digits", "rows": [row]}).json()
+    error = np.ravel(answer["standard_error"])[0]
+    assert 0.0 < error < 1.0
+    assert f"{number(answer['log_prob'][0], 5)} ± {number(error, 2)} nats" in page
 
 
 @pytest.mark.parametrize("path", ["/", "/x/normal", "/x/dots", "/docs", "/nowhere", "/problems/overloaded"])
