@@ -72,7 +72,8 @@ def evaluate(
     Exit status 1 if a metric lies outside the recipe's tolerance, 2 if the bundle or the data cannot be used.
 
     With --table, nothing is measured again: the metrics in the manifests of all bundles in some folders are written
-    as a page, sorted among those that may be compared, beside what others report.
+    as a page, sorted among those that may be compared, beside what others report. Figures are kept beside the page
+    (results.jsonl), so that those of a bundle which is not here stay on it: delete a line there to leave one out.
 
     With --anomaly, the tabular default is trained on sets of labelled rows (DATA/tabular-anomaly/*.npz, of ADBench) and
     on windows of series (DATA/timeseries/nab), beside seven detectors of PyOD: how well anomalies are ranked, and
@@ -144,11 +145,20 @@ def _measure_again(bundle: Path, data: Path) -> list[str]:
 
 
 def _write_table(folders: list[Path], out: Path, time_sampling: bool) -> None:
+    from training.errors import TrainingInputError
+    from training.measured import keep, measured_bundles, read_measured, write_measured
     from training.progress import Reporter
-    from training.results import entries, results_page
+    from training.results import results_page
 
+    figures = out.with_suffix(".jsonl")
+    if figures == out:
+        raise TrainingInputError(f"{out}: expected a page's name, such as results.md; figures are kept in this one")
+    earlier = read_measured(figures)
     reporter = Reporter()
-    found = entries(folders, sampling=time_sampling, reporter=reporter)
-    beside = [path.name for path in out.parent.iterdir()] if out.parent.is_dir() else []
-    out.write_text(results_page(found, sampling=time_sampling, beside=beside), encoding="utf-8")
-    reporter.line(f"{out}: {len(found)} bundles")
+    now = measured_bundles(folders, sampling=time_sampling, reporter=reporter)
+    lines = keep(earlier, now)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_measured(figures, lines)
+    beside = [path.name for path in out.parent.iterdir()]
+    out.write_text(results_page(lines, beside=beside), encoding="utf-8")
+    reporter.line(f"{out}: {len(lines)} bundles, {len(lines) - len(now)} of them as {figures} had them")

@@ -16,20 +16,26 @@ TRAINING = [
                 "test_values_of_one_kind_are_sorted_best_first",
                 "test_of_bits_per_dimension_less_is_better",
                 "test_published_values_stand_beside_their_own_kind_alone",
-                "test_equal_tensors_count_twice_in_one_graph_and_once_in_two",
             )
         ),
         values_of_different_kinds_share_a_table=(
-            "return _Group(title, digest, metric.name, metric.units, metric.kind)",
-            'return _Group(title, digest, metric.name, metric.units, "exact")',
+            "return _Group(title, line.test_fold, metric.name, metric.units, metric.kind)",
+            'return _Group(title, line.test_fold, metric.name, metric.units, "exact")',
         ),
         values_of_different_test_rows_share_a_table=(
-            "return _Group(title, digest, metric.name,",
+            "return _Group(title, line.test_fold, metric.name,",
             'return _Group(title, "0" * 64, metric.name,',
         ),
         the_worst_comes_first=("sign = 1.0 if group", "sign = -1.0 if group"),
         published_values_of_any_kind_stand_beside=("if value.kind == group.kind", "if value.kind != ''"),
+    ),
+    *mutants_of(
+        "training/measured.py",
+        "tests/training/test_results.py",
         equal_layers_of_one_graph_count_once=("values.size] += 1", "values.size] = 1"),
+        figures_of_what_is_not_here_are_dropped=("{**before, **lines}", "lines"),
+        figures_from_before_win=("{**before, **lines}", "{**lines, **before}"),
+        a_time_goes_to_whatever_has_the_name=("if known and same and", "if known and"),
     ),
     *mutants_of(
         "benchmarks/tools/rounded.py",

@@ -18,31 +18,38 @@ from runtime.model import load_model
 from tests import bundles
 from tests.training.runs import ROOT
 from tests.training.test_commands import one_line_error, run
+from training.errors import DataError
 from training.hardware import cpu_name
-from training.progress import Reporter
-from training.published import published_sets
-from training.results import (
-    Entry,
+from training.measured import (
+    Measured,
     SamplingTime,
     count_parameters,
-    entries,
-    results_page,
+    keep,
+    measured_bundles,
+    read_measured,
     time_sampling,
-    value_with_error,
+    write_measured,
 )
+from training.progress import Reporter
+from training.published import published_sets
+from training.results import results_page, value_with_error
 from training.train import Trained
 
 DIGITS = open_bundle(ROOT / "bundles" / "digits" / "1")
 MOONS = open_bundle(ROOT / "bundles" / "moons" / "1").manifest
 
 
-def entry(manifest: Manifest, called: str, /, fold: str | None = None, **metric: Any) -> Entry:
+def line(manifest: Manifest, sampling: SamplingTime | None = None) -> Measured:
+    """What the table says of a manifest."""
+    return Measured.of(manifest, digest=None, parameters=1, sampling=sampling)
+
+
+def entry(manifest: Manifest, called: str, /, fold: str | None = None, **metric: Any) -> Measured:
     """A manifest under another name, with one metric, changed."""
     first = manifest.metrics[0].model_copy(update=metric)
     folds = {**manifest.provenance.folds, "test": {"n": 9, "sha256": fold}} if fold else manifest.provenance.folds
     provenance = manifest.provenance.model_copy(update={"folds": folds})
-    changed = manifest.model_copy(update={"name": called, "metrics": (first,), "provenance": provenance})
-    return Entry(changed, 1, None)
+    return line(manifest.model_copy(update={"name": called, "metrics": (first,), "provenance": provenance}))
 
 
 def tables(page: str) -> list[list[str]]:
@@ -57,13 +64,13 @@ def tables(page: str) -> list[list[str]]:
 
 def test_values_of_one_kind_are_sorted_best_first() -> None:
     found = [entry(MOONS, name, value=value) for name, value in (("low", -3.0), ("high", -1.0), ("mid", -2.0))]
-    assert tables(results_page(found, sampling=False)) == [["high", "mid", "low"]]
+    assert tables(results_page(found)) == [["high", "mid", "low"]]
 
 
 def test_of_bits_per_dimension_less_is_better() -> None:
     bits = {"name": "test_bits_per_dimension", "units": "bits"}
     found = [entry(MOONS, name, value=value, **bits) for name, value in (("more", 3.0), ("less", 1.0))]
-    assert tables(results_page(found, sampling=False)) == [["less", "more"]]
+    assert tables(results_page(found)) == [["less", "more"]]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +86,13 @@ def test_of_bits_per_dimension_less_is_better() -> None:
     ids=lambda other: next(iter(other)) + " " + str(next(iter(other.values())))[:12],
 )
 def test_what_is_not_alike_is_never_in_one_table(other: dict[str, Any]) -> None:
-    page = results_page([entry(MOONS, "one"), entry(MOONS, "two", **other)], sampling=False)
+    page = results_page([entry(MOONS, "one"), entry(MOONS, "two", **other)])
     assert sorted(tables(page)) == [["one"], ["two"]]
 
 
 def test_published_values_stand_beside_their_own_kind_alone() -> None:
     def page(kind: str) -> str:
-        return results_page([entry(DIGITS.manifest, "ours", kind=kind)], sampling=False)
+        return results_page([entry(DIGITS.manifest, "ours", kind=kind)])
 
     values = next(each for each in published_sets() if each.title == "Binarised MNIST").values
     pages = {kind: page(kind) for kind in ("exact", "lower_bound", "estimate")}
@@ -97,7 +104,7 @@ def test_published_values_stand_beside_their_own_kind_alone() -> None:
 
 
 def test_published_values_are_not_shown_for_other_test_rows() -> None:
-    page = results_page([entry(DIGITS.manifest, "other", fold="0" * 64)], sampling=False)
+    page = results_page([entry(DIGITS.manifest, "other", fold="0" * 64)])
     assert "Germain" not in page
 
 
@@ -142,7 +149,7 @@ def test_a_trained_bundle_says_how_long_its_fit_took_and_on_what(flow: Trained) 
 def test_a_bundle_from_before_says_nothing_and_keeps_its_digest() -> None:
     assert MOONS.provenance.training_seconds is None
     assert "hardware" not in MOONS.model_dump(mode="json")["provenance"]
-    page = results_page([entry(MOONS, "old")], sampling=False)
+    page = results_page([entry(MOONS, "old")])
     assert page.count("| not recorded | not recorded |") == 1
 
 
@@ -158,11 +165,17 @@ def test_sampling_is_timed_where_a_bundle_samples(flow: Trained, tmp_path: Path)
     assert min(timed.alone, timed.in_batch) > 0
     silent = load_model(write_bundle(tmp_path, *bundles.affine()))
     assert time_sampling(silent) is None
-    page = results_page(
-        [Entry(flow.bundle.manifest, 1, SamplingTime(0.0123, 4.56e-4)), Entry(MOONS, 1, None)], sampling=True
-    )
+
+
+def test_a_time_stands_in_columns_of_its_own_and_names_the_processor() -> None:
+    timed = line(MOONS, SamplingTime(alone=0.0123, in_batch=4.56e-4, on="Some CPU @ 1 GHz"))
+    untimed = entry(MOONS, "untimed")
+    silent = entry(MOONS, "silent").model_copy(update={"samples": False})
+    page = results_page([timed, untimed, silent])
     assert "| 12.3 ms | 456 µs |" in page
-    assert "| does not sample | does not sample |" in page
+    assert "one thread of Some CPU @ 1 GHz," in page
+    assert page.count("| not timed | not timed |") == page.count("| does not sample | does not sample |") == 1
+    assert "Sampling was timed" not in results_page([untimed, silent])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +195,9 @@ def test_a_value_has_the_digits_that_its_error_allows(value: float, error: float
 def test_a_bundle_that_is_in_two_folders_counts_once(flow: Trained) -> None:
     root = flow.bundle.folder.parent.parent
     quiet = Reporter(Console(quiet=True))
-    assert [each.name for each in entries([root, root], sampling=False, reporter=quiet)] == ["contract-realnvp 1"]
+    found = measured_bundles([root, root], sampling=False, reporter=quiet)
+    assert [each.title for each in found] == ["contract-realnvp 1"]
+    assert [each.digest for each in found] == [flow.bundle.digest]
 
 
 def test_evaluate_table_writes_a_page_of_folders(
@@ -201,9 +216,57 @@ def test_evaluate_table_writes_a_page_of_folders(
     assert str(out) in capsys.readouterr().out.replace("\n", "")
 
 
+def test_figures_of_a_bundle_that_is_gone_stay_on_the_page(flow: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "results.md"
+    root = flow.bundle.folder.parent.parent
+    assert run("evaluate", "--table", ROOT / "bundles", root, "--out", out) == 0
+    whole = out.read_text(encoding="utf-8")
+    assert run("evaluate", "--table", ROOT / "bundles", "--out", out) == 0
+    assert out.read_text(encoding="utf-8") == whole
+    assert "contract-realnvp 1" in whole
+    kept = [each for each in read_measured(tmp_path / "results.jsonl") if each.name != "contract-realnvp"]
+    write_measured(tmp_path / "results.jsonl", kept)
+    assert run("evaluate", "--table", ROOT / "bundles", "--out", out) == 0
+    assert "contract-realnvp 1" not in out.read_text(encoding="utf-8")
+
+
+def test_a_bundle_that_is_made_anew_takes_the_place_of_its_figures() -> None:
+    other = entry(MOONS, "other")
+    before = [line(MOONS), other]
+    now = entry(MOONS, "moons", value=7.0)
+    assert keep(before, [now]) == [now, other]
+
+
+@pytest.mark.parametrize(("digest", "kept"), [("a", True), ("b", False)], ids=["the same bundle", "another one"])
+def test_a_time_is_kept_with_the_bundle_that_it_is_of(digest: str, kept: bool) -> None:
+    time = SamplingTime(alone=1.0, in_batch=0.5, on="Some CPU")
+    before = line(MOONS, time).model_copy(update={"digest": "a"})
+    (found,) = keep([before], [line(MOONS).model_copy(update={"digest": digest})])
+    assert found.sampling == (time if kept else None)
+    again = SamplingTime(alone=2.0, in_batch=1.0, on="Some CPU")
+    (found,) = keep([before], [line(MOONS, again).model_copy(update={"digest": digest})])
+    assert found.sampling == again
+
+
+def test_figures_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    lines = [entry(MOONS, "b"), line(DIGITS.manifest, SamplingTime(alone=1.0, in_batch=0.1, on="Some CPU"))]
+    write_measured(tmp_path / "lines.jsonl", lines)
+    assert read_measured(tmp_path / "lines.jsonl") == lines
+    assert read_measured(tmp_path / "absent.jsonl") == []
+
+
+def test_a_line_that_is_no_figures_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    write_measured(path, [line(MOONS)])
+    path.write_text(path.read_text() + line(MOONS).model_dump_json().replace('"parameters":1', '"parameters":-1'))
+    with pytest.raises(DataError, match=r"lines\.jsonl: line 2: parameters: .* greater than or equal to 0"):
+        read_measured(path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--table", "--out", "results.jsonl"], "results.jsonl: expected a page's name"),
         (["--table", "absent"], "absent: no bundles there"),
         ([], "expected one bundle, got 0"),
         (["one", "two"], "expected one bundle, got 2"),
@@ -219,6 +282,6 @@ def test_evaluate_says_in_one_line_what_it_cannot_do(
 
 def test_a_metric_that_is_no_result_is_left_to_the_card() -> None:
     alarms = Metric(name="false_alarms_at_0.05", value=0.05, kind="rank", units="1", fold="test", n=9)
-    page = results_page([Entry(MOONS.model_copy(update={"metrics": (alarms,)}), 1, None)], sampling=False)
+    page = results_page([line(MOONS.model_copy(update={"metrics": (alarms,)}))])
     assert tables(page) == []
     assert "moons 1: the family has no number to measure" in page
