@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--drain", type=float, default=2.0, help="NONESUCH_DRAIN_SECONDS")
     parser.add_argument("--n", type=int, default=4, help="digits a request")
     options = parser.parse_args()
-    with shipped("digits", "moons-gaussian", DRAIN_SECONDS=str(options.drain)) as server:
+    with shipped("digits/1", "moons-gaussian", DRAIN_SECONDS=str(options.drain)) as server:
         uvloop.run(measure(server, options))
 
 

@@ -59,7 +59,7 @@ def sample(url: str, n: int, stop: threading.Event, drawn: list[int]) -> None:
     with httpx.Client(base_url=url, timeout=120) as client:
         seed = 0
         while not stop.is_set():
-            client.post("/sample", json={"model": "digits", "n": n, "seed": seed}).raise_for_status()
+            client.post("/sample", json={"model": "digits", "version": 1, "n": n, "seed": seed}).raise_for_status()
             drawn[0] += n
             seed += 1
 

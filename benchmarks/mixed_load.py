@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each of the lone caller's two measurements")
     parser.add_argument("--n", type=int, default=4, help="digits a request of the others")
     options = parser.parse_args()
-    with shipped("digits", "moons-gaussian") as server:
+    with shipped("digits/1", "moons-gaussian") as server:
         uvloop.run(measure(server, options))
 
 

@@ -46,7 +46,7 @@ async def rate_of(server: Server, requests: Iterator[bytes], seconds: float) -> 
 
 
 async def measure(server: Server, options: argparse.Namespace) -> None:
-    model, n = options.model, options.n
+    model, n = options.model.partition("/")[0], options.n
     calm = questions(model, n, 60_000, first=0)
     await rate_of(server, calm, 1.0)
     capacity = await rate_of(server, calm, options.calm)
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the flood")
     parser.add_argument("--times", type=float, default=10.0, help="arrivals as a multiple of the capacity")
     parser.add_argument("--deadline", type=int, default=2000, help="X-Timeout-Ms of each request, ms")
-    parser.add_argument("--model", default="digits")
+    parser.add_argument("--model", default="digits/1", help="a bundle that ships, or one version of it, as in digits/1")
     parser.add_argument("--n", type=int, default=1, help="samples a request")
     parser.add_argument("--calm", type=float, default=6.0, help="seconds over which the capacity is measured")
     parser.add_argument("--window", type=float, default=1.0, help="seconds over which speed is measured afterwards")

@@ -248,10 +248,18 @@ def _places() -> dict[str, Any]:
 def _precision(training: Training, reporter: Reporter, label: str) -> Any:
     if training.precision == "32":
         return "32-true"
-    if not torch.cuda.is_available():
-        reporter.line(f"  {label}: {training.precision} is for a GPU, and there is none: 32 bits instead")
+    if not _has_bfloat16():
+        reporter.line(
+            f"  {label}: neither a GPU nor a processor with bfloat16 for {training.precision}: 32 bits instead"
+        )
         return "32-true"
     return training.precision
+
+
+def _has_bfloat16() -> bool:
+    """Whether what trains multiplies in bfloat16 itself: elsewhere that is imitated, and slower than 32 bits."""
+    able = torch.cpu.get_capabilities()
+    return torch.cuda.is_available() or any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def _read_resume_file(path: Path, adapter: Adapter, reporter: Reporter) -> dict[str, Any] | None:

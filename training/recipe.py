@@ -62,7 +62,9 @@ class Training(Part):
         default=None, gt=0, lt=1, description="Decay of the moving average of the weights that is kept; None: none."
     )
     clip: float | None = Field(default=None, gt=0, description="Largest norm of a gradient; None: not clipped.")
-    precision: Literal["32", "bf16-mixed"] = "32"
+    precision: Literal["32", "bf16-mixed"] = Field(
+        default="32", description="bf16-mixed: products in bfloat16, on a GPU or a processor that has it; else 32 bits."
+    )
     mirror: bool = Field(
         default=False, description="Half of the pictures that a step sees, by lot, have left and right exchanged."
     )

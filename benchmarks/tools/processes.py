@@ -157,7 +157,7 @@ def nonesuch(bundles: Path, **settings: str) -> Server:
 
 @contextmanager
 def shipped(*names: str, **settings: str) -> Iterator[Server]:
-    """``nonesuch serve`` of some of the shipped bundles and no others, ready."""
+    """``nonesuch serve`` of some of the shipped bundles and no others, ready; all versions, or one as ``digits/1``."""
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             shutil.copytree(ROOT / "bundles" / name, Path(folder) / name)

@@ -24,7 +24,7 @@ from service.api.negotiation import JSON, NPY, NPZ
 from tests.service.server_process import ROOT, metric, serving
 
 ROWS = 64
-LONG = 1000
+LONG = 784
 """Chains of so many steps are drawn once, to ask about; tests/service/test_promises.py draws them in company."""
 LIKELY_ARRAYS = ("rows", "log_prob", "standard_error", "bits_per_dimension", "codes", "scale")
 NAMED = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}

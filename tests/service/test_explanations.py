@@ -123,14 +123,14 @@ def test_a_quota_counts_the_rows_that_an_explanation_takes(redis_server: RedisSe
 
 
 def test_what_is_not_explained_is_refused_before_it_is_scored(client: httpx.Client) -> None:
-    def refused(model: str, rows: Any) -> str:
-        answer = client.post("/anomaly-score", json={"model": model, "rows": rows, "explain": True})
+    def refused(model: str, rows: Any, **version: int) -> str:
+        answer = client.post("/anomaly-score", json={"model": model, **version, "rows": rows, "explain": True})
         assert answer.status_code == 422
         assert answer.json()["column"] == "explain"
         return str(answer.json()["detail"])
 
     assert "drawn at random" in refused("garments", [[[0] * 28] * 28])
-    assert "784 columns, of which at most 256 can be explained" in refused("digits", [[[0] * 28] * 28])
+    assert "784 columns, of which at most 256 can be explained" in refused("digits", [[[0] * 28] * 28], version=1)
     many = MOST_RUNS // 2 + 1
     words = refused("moons", [[0.0, 0.0]] * many)
     assert f"at most {MOST_RUNS // 2} rows of 2 columns" in words

@@ -21,7 +21,7 @@ LIMIT = 30.0
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bundles")
-    for name in ("digits", "moons"):
+    for name in ("digits/1", "moons/1"):
         shutil.copytree(ROOT / "bundles" / name, root / name)
     shutil.copytree(trained("rbm").root, root, dirs_exist_ok=True)
     return root

@@ -253,14 +253,34 @@ def test_the_cosine_schedule_ends_near_nothing(tmp_path: Path) -> None:
     assert rate == pytest.approx(0.05 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is mixed")
-def test_mixed_precision_without_a_gpu_is_said_and_not_done(tmp_path: Path) -> None:
+class Products(Normal):
+    """Notes down in which precision it multiplies."""
+
+    def __init__(self, support: Support):
+        super().__init__(support)
+        self.products: set[torch.dtype] = set()
+
+    def losses(self, x: Tensor, seed: Tensor, row: Tensor) -> Losses:
+        self.products.add((x.float() @ self.mean.reshape(1, 1)).dtype)
+        return super().losses(x, seed, row)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is mixed whatever the processor can do")
+@pytest.mark.parametrize("able", [True, False])
+def test_mixed_precision_is_for_what_has_bfloat16_and_else_said_not_to_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able})
     said = io.StringIO()
     plan = PLAN.model_copy(update={"precision": "bf16-mixed", "max_epochs": 2})
-    mixed, _ = fit(tmp_path / "mixed", plan, reporter=Reporter(Console(file=said, width=300)))
-    assert "bf16-mixed is for a GPU, and there is none: 32 bits instead" in said.getvalue()
+    reporter = Reporter(Console(file=said, width=300))
+    model = Products(SUPPORT)
+    mixed, _ = fit(tmp_path / "mixed", plan, model, reporter=reporter)
+    assert model.products == {torch.bfloat16 if able else torch.float32}
+    words = "neither a GPU nor a processor with bfloat16 for bf16-mixed: 32 bits instead"
+    assert (words in said.getvalue()) is not able
     plain, _ = fit(tmp_path / "plain", PLAN.model_copy(update={"max_epochs": 2}))
-    assert torch.equal(mixed.mean, plain.mean)
+    assert torch.equal(mixed.mean, plain.mean), "what is not a product is computed as ever"
 
 
 class Players(GenerativeModel):
