@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, log, pi
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from contract.support import Support
 from models.maf_image import MAFImage
 from models.nets.autoregressive_steps import SteppedAutoregressive
+from tests.models.picture_flows import check_decode_undoes_encode, check_weight
 from tests.models.supports import levels, pictures, table
 from training.export import export_model
 from training.graphs import answers_in_torch
@@ -130,22 +131,10 @@ class TestLayers:
 )
 class TestFlow:
     def test_decode_undoes_encode(self, support: Support, preprocess: Any) -> None:
-        model, x = flow(support, preprocess=preprocess), some(support)
-        z = model.encode(x)
-        assert z.shape == (40, support.size)
-        assert torch.equal(model.decode(z), x)
+        check_decode_undoes_encode(flow(support, preprocess=preprocess), some(support))
 
     def test_the_weight_is_the_base_law_and_autodiff_s_determinant(self, support: Support, preprocess: Any) -> None:
-        model = flow(support, preprocess=preprocess)
-        y = some(support, 3).flatten(1).double() + 0.25
-        z, log_det = model._to_code(y)
-        jacobian = torch.autograd.functional.jacobian(lambda v: model._to_code(v)[0].double().sum(dim=0), y)
-        expected = torch.linalg.slogdet(jacobian.transpose(0, 1)).logabsdet
-        assert torch.allclose(log_det, expected, rtol=1e-4, atol=1e-3)
-        normal = -0.5 * (z.double().square().sum(dim=1) + support.size * log(2 * pi))
-        assert torch.allclose(model.latent_log_prob(z.double()), normal, rtol=1e-6)
-        seed = torch.zeros(3, dtype=torch.int64)
-        assert torch.isfinite(model.log_weight(some(support, 3), seed, torch.arange(3), seed)).all()
+        check_weight(flow(support, preprocess=preprocess), some(support, 3))
 
     def test_to_begin_with_pixels_have_mean_0_and_deviation_1(self, support: Support, preprocess: Any) -> None:
         model, x = MAFImage(support, preprocess=preprocess, **SMALL), some(support, 300)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from contract.support import Support
 from models.nets.picture_flow import ChannelCoupling, Squeeze
 from models.realnvp_image import CheckerboardCoupling, RealNVPImage, _network
+from tests.models.picture_flows import check_decode_undoes_encode, check_weight
 from tests.models.supports import levels, pictures, table
 from training.export import export_model
 from training.graphs import answers_in_torch
@@ -82,10 +83,7 @@ class TestCoupling:
 )
 class TestFlow:
     def test_decode_undoes_encode(self, support: Support, preprocess: Any) -> None:
-        model, x = flow(support, preprocess=preprocess), some(support)
-        z = model.encode(x)
-        assert z.shape == (40, support.size)
-        assert torch.equal(model.decode(z), x)
+        check_decode_undoes_encode(flow(support, preprocess=preprocess), some(support))
 
     def test_a_code_comes_back_within_half_a_level(self, support: Support, preprocess: Any) -> None:
         model = flow(support, preprocess=preprocess)
@@ -97,16 +95,7 @@ class TestFlow:
         assert inside.double().mean() > 0.3
 
     def test_the_weight_is_the_base_law_and_autodiff_s_determinant(self, support: Support, preprocess: Any) -> None:
-        model = flow(support, preprocess=preprocess)
-        y = some(support, 3).flatten(1).double() + 0.25
-        _, log_det = model._to_code(y)
-        jacobian = torch.autograd.functional.jacobian(lambda v: model._to_code(v)[0].double().sum(dim=0), y)
-        expected = torch.linalg.slogdet(jacobian.transpose(0, 1)).logabsdet
-        assert torch.allclose(log_det, expected, rtol=1e-4, atol=1e-3)
-        seed = torch.zeros(3, dtype=torch.int64)
-        weight = model.log_weight(some(support, 3), seed, torch.arange(3), seed)
-        assert weight.dtype == torch.float64
-        assert torch.isfinite(weight).all()
+        check_weight(flow(support, preprocess=preprocess), some(support, 3))
 
 
 def test_the_paper_s_scales() -> None:
