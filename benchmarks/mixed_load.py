@@ -93,8 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each of the lone caller's two measurements")
     parser.add_argument("--n", type=int, default=4, help="digits a request of the others")
+    parser.add_argument("--version", type=int, default=1, help="of digits: 1 is a MADE, 2 a Gated PixelCNN")
     options = parser.parse_args()
-    with shipped("digits/1", "moons-gaussian") as server:
+    with shipped(f"digits/{options.version}", "moons-gaussian") as server:
         uvloop.run(measure(server, options))
 
 
