@@ -56,8 +56,8 @@ def measure(
         Metrics with standard errors, kinds and units: mean test log-probability, and bits per dimension on discrete
         supports, both without a label and, of a conditional model, given each row's own (``…_given_label``); false
         alarms and detections at ``ALARM_RATES``, and the AUROC of each label. An error that all rows of an
-        estimate share, which no number of rows makes smaller, is part of its mean's standard error. The standard error
-        of false alarms is over groups of rows where these come in such.
+        estimate share, which no number of rows makes smaller, is part of its mean's standard error. Standard errors
+        are over groups of rows where test rows come in such, as windows of a series do.
     """
     by_block = () if calibration is None else calibration.metrics()
     return (*_likelihood(model, test), *_alarms(model, test, anomalies), *by_block)
@@ -93,25 +93,27 @@ def _likelihood(model: LoadedModel, test: Fold) -> Iterator[Metric]:
     program = model.manifest.capabilities.get("log_prob")
     if program is None:
         return
-    yield from _likelihood_figures(model, program, test.rows, "")
+    yield from _likelihood_figures(model, program, test, "")
     if test.labels is not None and program.input("label") is not None:
-        yield from _likelihood_figures(model, program, test.rows, "_given_label", label=test.labels)
+        yield from _likelihood_figures(model, program, test, "_given_label", label=test.labels)
 
 
 def _likelihood_figures(
-    model: LoadedModel, program: Program, rows: Array, suffix: str, **conditions: Array
+    model: LoadedModel, program: Program, test: Fold, suffix: str, **conditions: Array
 ) -> Iterator[Metric]:
     output = next(output for output in program.outputs if output.name == "log_prob")
     shared = (output.error.standard_error if output.error is not None else None) or 0.0
-    values = answers(model, "log_prob", rows, **conditions)["log_prob"]
-    mean, error = float(values.mean()), math.hypot(_standard_error(values), shared)
-    about: dict[str, Any] = {"kind": output.kind, "fold": "test", "n": len(values)}
+    values = answers(model, "log_prob", test.rows, **conditions)["log_prob"]
+    over_rows, blocks = _error_of_mean(values, test.groups)
+    mean, error = float(values.mean()), None if over_rows is None else math.hypot(over_rows, shared)
+    about: dict[str, Any] = {"kind": output.kind, "fold": "test", "n": len(values), "blocks": blocks}
     yield Metric(name=f"test_log_prob{suffix}", value=mean, standard_error=error, units="nats", **about)
     support = model.manifest.support
     if support.discrete:
         scale = 1.0 / (support.size * math.log(2.0))
         name = f"test_bits_per_dimension{suffix}"
-        yield Metric(name=name, value=-mean * scale, standard_error=error * scale, units="bits", **about)
+        in_bits = None if error is None else error * scale
+        yield Metric(name=name, value=-mean * scale, standard_error=in_bits, units="bits", **about)
 
 
 def _alarms(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> Iterator[Metric]:
@@ -121,26 +123,33 @@ def _alarms(model: LoadedModel, test: Fold, anomalies: Mapping[str, Array]) -> I
     ordinary = answers(model, "score", test.rows)["score"]
     strange = {label: answers(model, "score", rows)["score"] for label, rows in sorted(anomalies.items())}
     for label, scores in strange.items():
-        value, error = auroc(ordinary, scores)
-        n = len(ordinary) + len(scores)
-        yield Metric(name=f"auroc_{label}", value=value, standard_error=error, kind="rank", units="1", fold="test", n=n)
+        value, delong = auroc(ordinary, scores)
+        about_auroc: dict[str, Any] = {"kind": "rank", "units": "1", "fold": "test", "n": len(ordinary) + len(scores)}
+        yield Metric(name=f"auroc_{label}", value=value, standard_error=delong, **about_auroc)
     for alpha in ALARM_RATES:
         for name, scores in {
             "false_alarms": ordinary,
             **{f"detected_{label}": s for label, s in strange.items()},
         }.items():
             flagged = p_values(model.calibration_scores, scores, about.contaminated) <= alpha
-            groups = test.groups if name == "false_alarms" else None
+            error, blocks = _error_of_mean(flagged, test.groups if name == "false_alarms" else None)
             yield Metric(
                 name=f"{name}_at_{alpha:g}",
                 value=float(flagged.mean()),
-                standard_error=_standard_error(flagged) if groups is None else clustered_error(flagged, groups),
+                standard_error=error,
                 kind="rank",
                 units="1",
                 fold="test",
                 n=len(flagged),
-                blocks=None if groups is None else len(np.unique(groups)),
+                blocks=blocks,
             )
+
+
+def _error_of_mean(values: Array, groups: Array | None) -> tuple[float | None, int | None]:
+    """Standard error of the mean over rows, or over groups of rows where they come in such, and how many of these."""
+    if groups is None:
+        return _standard_error(values), None
+    return clustered_error(values, groups), len(np.unique(groups))
 
 
 def _standard_error(values: Array) -> float:

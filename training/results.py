@@ -140,8 +140,9 @@ def _head(found: Sequence[Measured], timed: Sequence[str]) -> str:
         f"Written by `nonesuch evaluate --table` from the figures of {len(found)} bundles, which are kept in the file "
         "of the same name with the ending .jsonl; do not edit. Not all of these bundles ship.",
         "Every value was measured with the bundle's exported graphs on its test fold, which nothing else has looked "
-        "at, when the bundle was made; ± is one standard error over rows, with the error that all rows share where the "
-        "value is an estimate. `nonesuch evaluate BUNDLE` measures it again.",
+        "at, when the bundle was made; ± is one standard error over rows, or over blocks of a series whose rows depend "
+        "on each other, with the error that all rows share where the value is an estimate. `nonesuch evaluate BUNDLE` "
+        "measures it again.",
         "Only what stands in one table may be compared: the same test rows, the same quantity, the same units and the "
         "same kind of number. An exact log-probability, a lower bound on one and an estimate of one are different "
         "things, and are never ranked together; the same holds for what others report. A table is sorted, the best "

@@ -46,7 +46,7 @@ TRAINING = [
     *mutants_of(
         "training/evaluate.py",
         "tests/service/test_rbm_over_http.py::test_the_figures_carry_the_shared_error",
-        a_shared_error_is_left_out=("math.hypot(_standard_error(values), shared)", "_standard_error(values)"),
+        a_shared_error_is_left_out=("math.hypot(over_rows, shared)", "over_rows"),
     ),
     *mutants_of(
         "training/draft_pictures.py",
@@ -182,8 +182,8 @@ TRAINING = [
         "training/evaluate.py",
         "tests/training/test_series.py::test_a_series_becomes_a_bundle_that_is_calibrated_by_whole_blocks",
         rows_of_a_block_count_each_by_itself=(
-            "_standard_error(flagged) if groups is None else clustered_error(flagged, groups)",
-            "_standard_error(flagged)",
+            "return clustered_error(values, groups),",
+            "return _standard_error(values),",
         ),
     ),
     *mutants_of(

@@ -240,6 +240,11 @@ def test_a_series_becomes_a_bundle_that_is_calibrated_by_whole_blocks(tmp_path: 
         assert tested.standard_error == clustered_error(flagged, test.groups)
         assert (tested.n, tested.blocks) == (len(test), len(set(test.groups.tolist())))
         assert f"| test | {tested.n} in {tested.blocks} blocks |" in card
+    values = answers(model, "log_prob", test.rows)["log_prob"]
+    likely = figures["test_log_prob"]
+    assert likely.value == values.mean()
+    assert likely.standard_error == clustered_error(values, test.groups)
+    assert likely.blocks == figures["test_bits_per_dimension"].blocks == len(set(test.groups.tolist()))
     assert "**No guarantee: dependent data.**" in card
     assert "realised rate of false alarms |" not in card
     again = {line.name: line for line in reevaluate(done.bundle.folder, tmp_path)}
