@@ -59,7 +59,7 @@ def results_page(
             n = groups[group][0][0].test_rows
             rows = f"\n\nTest fold `{group.test_fold[:12]}…`, {n:,} rows." if n is not None else ""
             parts.append(f"## {group.title}{rows}")
-        parts.append(_section(group, groups[group], known, bool(timed)))
+        parts.append(_section(group, groups[group], known, timed))
     if without := [line.title for line in found if not line.metrics]:
         parts.append(f"## Without a figure\n\n{', '.join(sorted(without))}: the family has no number to measure.")
     return "\n\n".join(parts) + "\n"
@@ -70,7 +70,9 @@ def _group(line: Measured, metric: Metric, known: Sequence[PublishedSet]) -> _Gr
     return _Group(title, line.test_fold, metric.name, metric.units, metric.kind)
 
 
-def _section(group: _Group, rows: list[tuple[Measured, Metric]], known: Sequence[PublishedSet], timed: bool) -> str:
+def _section(
+    group: _Group, rows: list[tuple[Measured, Metric]], known: Sequence[PublishedSet], timed: Sequence[str]
+) -> str:
     sign = 1.0 if group.metric.startswith(_LESS_IS_BETTER) else -1.0
     reported = [
         (each, value)
@@ -80,11 +82,11 @@ def _section(group: _Group, rows: list[tuple[Measured, Metric]], known: Sequence
         if value.kind == group.kind
     ]
     headings = ["family", "bundle", f"value, {_units(group.units)}", "published", "parameters", "training", "on"]
-    headings += ["sampling a row, alone", f"in a batch of {BATCH}"] if timed else []
+    headings += ["sampling a row, alone", f"in a batch of {BATCH}", "sampled on"][: _sampling_columns(timed)]
     lines = []
     for line, metric in sorted(rows, key=lambda row: (sign * row[1].value, row[0].title)):
         theirs = [value for _, value in reported if value.family == line.family]
-        lines.append([*_cells(line, metric, theirs), *(_sampling_cells(line) if timed else [])])
+        lines.append([*_cells(line, metric, theirs), *_sampling_cells(line)[: _sampling_columns(timed)]])
     better = "less" if sign > 0 else "more"
     text = f"### {_quantity(group.metric)}: {group.kind.replace('_', ' ')}, {better} is better\n\n"
     text += _table(headings, lines)
@@ -111,10 +113,15 @@ def _cells(line: Measured, metric: Metric, theirs: Sequence[PublishedValue]) -> 
     ]
 
 
+def _sampling_columns(timed: Sequence[str]) -> int:
+    """None where nothing was timed; the processor has a column where it is not the same for all."""
+    return 0 if not timed else 2 if len(timed) == 1 else 3
+
+
 def _sampling_cells(line: Measured) -> list[str]:
     if line.sampling is None:
-        return ["not timed" if line.samples else "does not sample"] * 2
-    return [duration(line.sampling.alone), duration(line.sampling.in_batch)]
+        return ["not timed" if line.samples else "does not sample"] * 3
+    return [duration(line.sampling.alone), duration(line.sampling.in_batch), line.sampling.on]
 
 
 def value_with_error(value: float, error: float | None) -> str:

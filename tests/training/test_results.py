@@ -176,6 +176,12 @@ def test_a_time_stands_in_columns_of_its_own_and_names_the_processor() -> None:
     assert "one thread of Some CPU @ 1 GHz," in page
     assert page.count("| not timed | not timed |") == page.count("| does not sample | does not sample |") == 1
     assert "Sampling was timed" not in results_page([untimed, silent])
+    assert "sampled on" not in page
+    other = SamplingTime(alone=0.5, in_batch=0.25, on="Another")
+    page = results_page([timed, entry(MOONS, "other").model_copy(update={"sampling": other})])
+    assert "one thread of Another or Some CPU @ 1 GHz," in page
+    assert "| 12.3 ms | 456 µs | Some CPU @ 1 GHz |" in page
+    assert "| 500 ms | 250 ms | Another |" in page
 
 
 @pytest.mark.parametrize(
