@@ -175,10 +175,8 @@ def keep(earlier: Iterable[Measured], now: Sequence[Measured]) -> list[Measured]
     for line in now:
         place = (line.name, line.version)
         known = before.get(place)
-        same = known is not None and known.digest == line.digest
-        lines[place] = (
-            line.model_copy(update={"sampling": known.sampling}) if known and same and line.sampling is None else line
-        )
+        timed_before = known is not None and known.digest == line.digest and line.sampling is None
+        lines[place] = line.model_copy(update={"sampling": known.sampling}) if known and timed_before else line
     return list({**before, **lines}.values())
 
 

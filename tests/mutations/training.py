@@ -35,7 +35,7 @@ TRAINING = [
         equal_layers_of_one_graph_count_once=("values.size] += 1", "values.size] = 1"),
         figures_of_what_is_not_here_are_dropped=("{**before, **lines}", "lines"),
         figures_from_before_win=("{**before, **lines}", "{**lines, **before}"),
-        a_time_goes_to_whatever_has_the_name=("if known and same and", "if known and"),
+        a_time_goes_to_whatever_has_the_name=("known.digest == line.digest and ", ""),
     ),
     *mutants_of(
         "benchmarks/tools/rounded.py",
